@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _SHA256_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PLAIN_SEGMENT = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,128}")
 
 
 class Fields:

@@ -1,0 +1,51 @@
+"""CPU and memory, as Kubernetes writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, GetJsonSchemaHandler
+
+from modelwright_operator.api.base import SpecModel
+
+if TYPE_CHECKING:
+    from pydantic_core import core_schema
+
+MAX_QUANTITY = 20
+
+
+class _IntOrString:
+    """Describes `int | str` the way Kubernetes does."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"x-kubernetes-int-or-string": True, "maxLength": MAX_QUANTITY}
+
+
+Quantity = Annotated[
+    Annotated[int, Field(strict=True, ge=0, le=2**53)]
+    | Annotated[str, Field(min_length=1, max_length=MAX_QUANTITY)],
+    _IntOrString,
+]
+"""A Kubernetes quantity: 2, 500m, 1Gi."""
+
+
+class ResourceList(SpecModel):
+    """An amount of each resource."""
+
+    cpu: Quantity | None = None
+    """cpu is in cores: 2, or 500m for half a core."""
+    memory: Quantity | None = None
+    """memory is in bytes: 512Mi, 2Gi."""
+
+
+class Resources(SpecModel):
+    """What one server gets, and what a build measures with."""
+
+    requests: ResourceList | None = None
+    """requests is what is set aside for a server. Default: the limits."""
+    limits: ResourceList | None = None
+    """limits is what a server may use at most, and what builds are measured with: changing it
+    starts a new build. Default: set by the installation."""

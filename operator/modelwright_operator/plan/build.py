@@ -8,10 +8,9 @@ status and by the Jobs that exist.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from modelwright_operator.api.conditions import Reason
 from modelwright_operator.plan import names
@@ -26,7 +25,11 @@ from modelwright_operator.plan.observed import (
 from modelwright_operator.plan.podstate import explain_pod, termination_message
 from modelwright_operator.plan.types import Manifest, ObjectRef, Outcome, Plan, Settled, Stalled
 from modelwright_operator.plan.types import Waiting as WaitingFor
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelwright_operator.settings import Settings
 
 PROGRESS_SECONDS = 15
 _RETRY_CAP_SECONDS = 3600
@@ -69,7 +72,7 @@ def plan_build(observed: BuildObserved, settings: Settings) -> BuildPlan:
         return _start(observed, settings, attempt)
     end = _job_end(job)
     if end == "Complete":
-        return _finish(observed, settings, attempt)
+        return _finish(observed, attempt)
     if end is not None:
         return _fail(observed, settings, attempt, job)
     return _watch(observed, attempt)
@@ -129,7 +132,7 @@ def _watch(observed: BuildObserved, attempt: int) -> BuildPlan:
     )
 
 
-def _finish(observed: BuildObserved, settings: Settings, attempt: int) -> BuildPlan:
+def _finish(observed: BuildObserved, attempt: int) -> BuildPlan:
     """The Job ended well: its result counts once the registry shows it."""
     result = observed.result
     if isinstance(result, BuildResult):
@@ -191,9 +194,7 @@ def _explain_failure(observed: BuildObserved, job: Object) -> BuildFailure:
         if said is None:
             continue
         reason = str(said.get("reason", ""))
-        retry: Literal["Never", "Backoff"] = (
-            "Never" if _exit_code(pod) == 42 else "Backoff"  # noqa: PLR2004 - the contract's code
-        )
+        retry: Literal["Never", "Backoff"] = "Never" if _exit_code(pod) == 42 else "Backoff"
         known = reason if reason in _KNOWN_REASONS else Reason.BUILD_FAILED
         return BuildFailure(known, str(said.get("message", "the build failed"))[:1024], retry)
     if condition.get("reason") == "DeadlineExceeded":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from modelwright_operator.api.conditions import ConditionType, Reason
 from modelwright_operator.api.model_build import (
@@ -11,16 +11,20 @@ from modelwright_operator.api.model_build import (
     ModelBuildStatus,
 )
 from modelwright_operator.plan import names
-from modelwright_operator.plan.build import BuildPlan
 from modelwright_operator.plan.conditions import (
     Finding,
     build_conditions,
     progress_findings,
     timestamp,
 )
-from modelwright_operator.plan.observed import BuildObserved
 from modelwright_operator.plan.tables import build_rows
 from modelwright_operator.plan.types import Applied, Outcome, Settled, Stalled, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelwright_operator.plan.build import BuildPlan
+    from modelwright_operator.plan.observed import BuildObserved
 
 _SOURCE_REASONS = frozenset(
     {
@@ -89,9 +93,7 @@ def _findings(plan: BuildPlan, outcome: Outcome, digest: str | None) -> Iterator
             yield Finding(ConditionType.READY, "False", reason, message)
         case Waiting(reason, message):
             running = reason in _RUNNING_REASONS
-            yield Finding(
-                ConditionType.READY, "Unknown" if running else "False", reason, message
-            )
+            yield Finding(ConditionType.READY, "Unknown" if running else "False", reason, message)
     yield from progress_findings(outcome)
     yield _check_source(plan, outcome)
 

@@ -7,15 +7,19 @@ manager take each other's ownerReference away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from modelwright_artifact.request import BuildRequest
 from modelwright_operator.plan import names
-from modelwright_operator.plan.observed import BuildView, ModelObserved, ModelView, ProfileView
 from modelwright_operator.plan.resolve import resolve_request, resolve_targets
 from modelwright_operator.plan.types import Manifest, ObjectRef
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from modelwright_artifact.request import BuildRequest
+    from modelwright_operator.plan.observed import BuildView, ModelObserved, ModelView, ProfileView
+    from modelwright_operator.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from modelwright_operator.api.conditions import Condition, ConditionType
-from modelwright_operator.plan.observed import Identity
 from modelwright_operator.plan.types import EventNote, ObjectRef, Outcome, Settled, Stalled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from modelwright_operator.plan.observed import Identity
 
 MAX_MESSAGE = 1024
 
@@ -46,13 +49,15 @@ def build_conditions(
         if finding.type in _TRANSIENT and finding.status != "True":
             continue
         old = before.get(finding.type)
-        moved = old is None or old.status != finding.status
+        since = timestamp(now)
+        if old is not None and old.status == finding.status:
+            since = old.last_transition_time
         result.append(
             Condition(
                 type=finding.type,
                 status=finding.status,
                 observed_generation=generation,
-                last_transition_time=timestamp(now) if moved else old.last_transition_time,
+                last_transition_time=since,
                 reason=finding.reason,
                 message=_cut(finding.message),
             )
@@ -68,9 +73,7 @@ def progress_findings(outcome: Outcome) -> tuple[Finding, ...]:
         case Stalled(reason, message):
             return (Finding(ConditionType.STALLED, "True", reason, message),)
         case _:
-            return (
-                Finding(ConditionType.RECONCILING, "True", outcome.reason, outcome.message),
-            )
+            return (Finding(ConditionType.RECONCILING, "True", outcome.reason, outcome.message),)
 
 
 def transition_events(

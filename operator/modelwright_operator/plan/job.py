@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_artifact.request import BuildRequest
 from modelwright_operator.plan import names
-from modelwright_operator.plan.observed import BuildView, ProfileView
 from modelwright_operator.plan.pods import container_security_context, pod_security_context
-from modelwright_operator.plan.types import Manifest
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from modelwright_operator.plan.observed import BuildView, ProfileView
+    from modelwright_operator.plan.types import Manifest
+    from modelwright_operator.settings import Settings
 
 USER_INPUT_EXIT_CODE = 42
 _MAX_NODE_TERMS = 50
@@ -129,9 +132,7 @@ def _container(
         "imagePullPolicy": settings.image_pull_policy,
         "args": ["job"],
         "env": [{"name": key, "value": value} for key, value in _environment(build, settings)],
-        "ports": [
-            {"name": "progress", "containerPort": names.PROGRESS_PORT, "protocol": "TCP"}
-        ],
+        "ports": [{"name": "progress", "containerPort": names.PROGRESS_PORT, "protocol": "TCP"}],
         # Measured under the limits it will serve with.
         "resources": {"limits": limits, "requests": dict(limits)},
         "securityContext": container_security_context(),
@@ -213,11 +214,7 @@ def _affinity(profile: ProfileView) -> dict[str, Any]:
     if not profile.node_selector:
         # A metadata.name field takes one value, so each node is a term of its own; terms are ORed.
         terms = [
-            {
-                "matchFields": [
-                    {"key": "metadata.name", "operator": "In", "values": [node]}
-                ]
-            }
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
             for node in profile.nodes[:_MAX_NODE_TERMS]
         ]
         affinity["nodeAffinity"] = {

@@ -6,8 +6,8 @@ artifacts are good to serve (here) -> the objects that serve them (serve, scale)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from modelwright_operator.api.conditions import Reason
 from modelwright_operator.api.inference_model import InferenceModelSpec, ServedArtifact
@@ -18,7 +18,6 @@ from modelwright_operator.plan.builds import (
     plan_builds,
     resolve_wanted,
 )
-from modelwright_operator.plan.observed import BuildView, ModelObserved, Object
 from modelwright_operator.plan.resolve import (
     Targets,
     resolve_resources,
@@ -41,7 +40,12 @@ from modelwright_operator.plan.types import (
     Stalled,
     Waiting,
 )
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelwright_operator.plan.observed import BuildView, ModelObserved, Object
+    from modelwright_operator.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,7 @@ class ModelPlan:
     """The plan, and the decisions behind it that the status tells."""
 
     plan: Plan
-    source: Outcome = Settled()
-    built: Outcome = Settled()
+    built: Outcome
     wanted: tuple[WantedBuild, ...] = ()
     served: tuple[ServedArtifact, ...] = ()
     retained: tuple[str, ...] = ()
@@ -215,9 +218,7 @@ def _check_variant(spec: InferenceModelSpec, good: Sequence[BuildView]) -> Outco
     asked = spec.serving.variant if spec.serving else None
     if asked is None:
         return None
-    kept = sorted(
-        {row.name for build in good for row in build.status.variants or () if row.kept}
-    )
+    kept = sorted({row.name for build in good for row in build.status.variants or () if row.kept})
     if asked in kept:
         return None
     return Stalled(

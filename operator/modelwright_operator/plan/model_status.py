@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from modelwright_operator.api.conditions import ConditionType, Reason
 from modelwright_operator.api.inference_model import (
@@ -13,15 +12,12 @@ from modelwright_operator.api.inference_model import (
     ProfileStatus,
     ServedArtifact,
 )
-from modelwright_operator.api.variants import VariantRow
 from modelwright_operator.plan.conditions import (
     Finding,
     build_conditions,
     progress_findings,
     timestamp,
 )
-from modelwright_operator.plan.model import ModelPlan
-from modelwright_operator.plan.observed import BuildView, ModelObserved
 from modelwright_operator.plan.resolve import resolve_scaling
 from modelwright_operator.plan.serve import service_url
 from modelwright_operator.plan.tables import MAX_ROWS
@@ -40,7 +36,15 @@ from modelwright_operator.plan.workload import (
     count_replicas,
     latest,
 )
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from modelwright_operator.api.variants import VariantRow
+    from modelwright_operator.plan.model import ModelPlan
+    from modelwright_operator.plan.observed import BuildView, ModelObserved
+    from modelwright_operator.settings import Settings
 
 MAX_HISTORY = 10
 
@@ -87,7 +91,7 @@ def build_model_status(
         serving=served,
         builds=plan.retained,
         variants=rows,
-        history=_history(observed, plan, findings[0], observed.now),
+        history=_history(observed, plan, observed.now),
     )
 
 
@@ -97,9 +101,7 @@ def _findings(observed: ModelObserved, plan: ModelPlan, applied: Applied) -> Ite
     built = _check_built(plan)
     parts = [built]
     if plan.serves and observed.model.spec is not None:
-        parts.append(
-            check_workload(observed, latest(applied, "Deployment", observed.deployment))
-        )
+        parts.append(check_workload(observed, latest(applied, "Deployment", observed.deployment)))
         autoscaler = latest(applied, "HorizontalPodAutoscaler", observed.autoscaler)
         scaling = resolve_scaling(observed.model.spec)
         if plan.served:
@@ -253,9 +255,7 @@ def _drop(row: VariantRow | None) -> str | None:
     return f"{row.drop} (≤{row.drop_high})" if row.drop_high else row.drop
 
 
-def _history(
-    observed: ModelObserved, plan: ModelPlan, ready: Finding, now: datetime
-) -> tuple[HistoryEntry, ...]:
+def _history(observed: ModelObserved, plan: ModelPlan, now: datetime) -> tuple[HistoryEntry, ...]:
     """Decisions, newest first: what is served changed, or a build failed for good."""
     entries = list(observed.model.status.history or ())
     decision = _decision(observed, plan)

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_artifact.hardware import PROFILES
 from modelwright_operator.plan import names
-from modelwright_operator.plan.observed import HardwareProfileView, NodesObserved, Object
 from modelwright_operator.plan.pods import container_security_context, pod_security_context
 from modelwright_operator.plan.podstate import termination_message
 from modelwright_operator.plan.types import Manifest, ObjectRef, Plan, Settled
 from modelwright_operator.plan.types import Waiting as WaitingFor
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from modelwright_operator.plan.observed import HardwareProfileView, NodesObserved, Object
+    from modelwright_operator.settings import Settings
 
 PROBE_RETRY_SECONDS = 300
 PROBE_POLL_SECONDS = 10
@@ -183,8 +186,8 @@ def _is_known(members: Mapping[str, _Membership], node: str, boot_id: str) -> bo
 
 def _join(members: dict[str, _Membership], result: ProbeResult, fact: NodeFact) -> None:
     """Put a node into the profile it fits; a poorer namesake gets a profile of its own."""
-    for member in members.values():
-        member.nodes.pop(fact.name, None)
+    for other in members.values():
+        other.nodes.pop(fact.name, None)
     name = result.profile
     member = members.get(name)
     if member is not None and not set(member.features) <= set(result.features):
@@ -217,9 +220,7 @@ class _Probes:
     delete: tuple[ObjectRef, ...]
 
 
-def _plan_probes(
-    observed: NodesObserved, pending: Sequence[str], settings: Settings
-) -> _Probes:
+def _plan_probes(observed: NodesObserved, pending: Sequence[str], settings: Settings) -> _Probes:
     """Start probes up to the concurrency; a failed one is removed after a pause, then retried."""
     if not settings.probe_nodes:
         return _Probes((), ())
@@ -346,5 +347,3 @@ def _is_older(pod: Object, now: datetime, seconds: float) -> bool:
 def _reference(pod: Object) -> ObjectRef:
     meta = pod["metadata"]
     return ObjectRef("v1", "Pod", meta["namespace"], meta["name"], meta.get("uid"))
-
-

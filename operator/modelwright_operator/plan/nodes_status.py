@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modelwright_operator.api.conditions import ConditionType, Reason
 from modelwright_operator.api.hardware_profile import HardwareProfileStatus, ProfileNode
 from modelwright_operator.plan.conditions import Finding, build_conditions
-from modelwright_operator.plan.nodes import ProfileState
-from modelwright_operator.plan.observed import HardwareProfileView, NodesObserved
+
+if TYPE_CHECKING:
+    from modelwright_operator.plan.nodes import ProfileState
+    from modelwright_operator.plan.observed import HardwareProfileView, NodesObserved
 
 MAX_NODES = 1000
 

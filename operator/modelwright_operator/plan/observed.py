@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelwright_operator.api.hardware_profile import HardwareProfileStatus
-from modelwright_operator.api.inference_model import InferenceModelSpec, InferenceModelStatus
-from modelwright_operator.api.model_build import ModelBuildSpec, ModelBuildStatus
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from modelwright_operator.api.hardware_profile import HardwareProfileStatus
+    from modelwright_operator.api.inference_model import InferenceModelSpec, InferenceModelStatus
+    from modelwright_operator.api.model_build import ModelBuildSpec, ModelBuildStatus
 
 Object = Mapping[str, Any]
 

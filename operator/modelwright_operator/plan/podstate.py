@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.api.conditions import Reason
-from modelwright_operator.plan.observed import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from modelwright_operator.plan.observed import Object
 
 _PULL_REASONS = frozenset(
     {

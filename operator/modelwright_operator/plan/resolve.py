@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_artifact.request import BuildRequest
-from modelwright_operator.api.inference_model import InferenceModelSpec
-from modelwright_operator.api.source import Source
-from modelwright_operator.plan.observed import ProfileView
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from modelwright_operator.api.inference_model import InferenceModelSpec
+    from modelwright_operator.api.source import Source
+    from modelwright_operator.plan.observed import ProfileView
+    from modelwright_operator.settings import Settings
 
 TECHNIQUES = ("DynamicInt8", "Fusion", "StaticInt8")
 MAX_PROFILES = 4
@@ -52,7 +54,7 @@ class Scaling:
 
 
 def resolve_targets(spec: InferenceModelSpec, profiles: Sequence[ProfileView]) -> Targets:
-    """Choose the profiles: the ones asked for, else those nodes were found for, most nodes first."""
+    """The profiles asked for, else those that nodes were found for, most nodes first."""
     by_name = {profile.name: profile for profile in profiles}
     asked = spec.optimization.profiles if spec.optimization else None
     if asked:
@@ -123,7 +125,7 @@ def resolve_request(
 def source_reference(source: Source) -> dict[str, str]:
     """A source as the build sees it: where it is, and the digest it must have."""
     uri, _, digest = source.uri.partition("@sha256:")
-    hexadecimal = source.sha256 or digest
+    hexadecimal = (source.sha256 or digest).removeprefix("sha256:")
     if uri.startswith("oci://"):
         uri = f"{uri}@sha256:{hexadecimal}"
     return {"uri": uri, "digest": f"sha256:{hexadecimal}"}

@@ -7,13 +7,16 @@ seen owning the field, and taken over at its current value when the autoscaler g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.plan import names
-from modelwright_operator.plan.observed import ModelView, Object
-from modelwright_operator.plan.resolve import Scaling
-from modelwright_operator.plan.types import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from modelwright_operator.plan.observed import ModelView, Object
+    from modelwright_operator.plan.resolve import Scaling
+    from modelwright_operator.plan.types import Manifest
 
 
 def resolve_replicas(

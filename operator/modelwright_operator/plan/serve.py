@@ -6,15 +6,18 @@ changes with the operator's own version, so that upgrading the operator rolls no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelwright_operator.api.inference_model import ServedArtifact
 from modelwright_operator.plan import names
-from modelwright_operator.plan.observed import ModelView
 from modelwright_operator.plan.pods import container_security_context, pod_security_context
-from modelwright_operator.plan.types import Manifest
-from modelwright_operator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from modelwright_operator.api.inference_model import ServedArtifact
+    from modelwright_operator.plan.observed import ModelView
+    from modelwright_operator.plan.types import Manifest
+    from modelwright_operator.settings import Settings
 
 DRAIN_SECONDS = 5
 GRACE_SECONDS = 40

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.api.variants import VariantRow
-from modelwright_operator.plan.observed import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from modelwright_operator.plan.observed import Object
 
 MAX_ROWS = 64
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.api.conditions import ConditionType, Reason
 from modelwright_operator.plan.conditions import Finding
-from modelwright_operator.plan.observed import ModelObserved, Object
 from modelwright_operator.plan.podstate import explain_pod
-from modelwright_operator.plan.resolve import Scaling
-from modelwright_operator.plan.types import Applied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from modelwright_operator.plan.observed import ModelObserved, Object
+    from modelwright_operator.plan.resolve import Scaling
+    from modelwright_operator.plan.types import Applied
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 GROUP: Final = "modelwright.dev"
@@ -54,6 +54,17 @@ def list_type(kind: str, *keys: str) -> dict[str, Any]:
     if keys:
         marker["x-kubernetes-list-map-keys"] = list(keys)
     return marker
+
+
+def _refuse_duplicates(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    for item in items:
+        if items.count(item) > 1:
+            raise ValueError(f"must not hold {str(item)!r} twice")
+    return items
+
+
+UNIQUE: Final = AfterValidator(_refuse_duplicates)
+"""What `list_type("set")` means to the API server, for us."""
 
 
 def _cut(value: object) -> object:

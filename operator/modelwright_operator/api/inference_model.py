@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from modelwright_operator.api.base import (
+    UNIQUE,
     BigCount,
     Count,
     DecimalText,
@@ -118,6 +119,7 @@ class Optimization(SpecModel):
         Annotated[
             tuple[Technique, ...],
             Field(min_length=1, max_length=3, json_schema_extra=list_type("set")),
+            UNIQUE,
         ]
         | None
     ) = None
@@ -126,6 +128,7 @@ class Optimization(SpecModel):
         Annotated[
             tuple[Name, ...],
             Field(min_length=1, max_length=MAX_PROFILES, json_schema_extra=list_type("set")),
+            UNIQUE,
         ]
         | None
     ) = None
@@ -134,7 +137,7 @@ class Optimization(SpecModel):
     apply: ApplyMode | None = None
     """apply is Automatic (a finished build serves as soon as its servers are ready) or Manual (it
     waits for approvedDigest). Default: Automatic."""
-    approved_digest: Digest | None = None
+    approved_digest: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """approvedDigest is the digest of the build that may serve; only with apply Manual."""
 
 
@@ -312,6 +315,7 @@ class InferenceModelStatus(StatusModel):
         Annotated[
             tuple[ObjectName, ...],
             Field(max_length=MAX_RETAINED_BUILDS, json_schema_extra=list_type("set")),
+            UNIQUE,
         ]
         | None
     ) = None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from modelwright_operator.api.base import (
+    UNIQUE,
     Count,
     Digest,
     Generation,
@@ -95,7 +96,7 @@ class Request(SpecModel):
     objective: Objective
     """objective is what the chosen variant is best at."""
     techniques: Annotated[
-        tuple[Technique, ...], Field(max_length=16, json_schema_extra=list_type("set"))
+        tuple[Technique, ...], Field(max_length=16, json_schema_extra=list_type("set")), UNIQUE
     ]
     """techniques are the changes that may be tried."""
     resources: RequestResources

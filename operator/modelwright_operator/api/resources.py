@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import GetJsonSchemaHandler, PlainValidator
 
 from modelwright_operator.api.base import SpecModel
 
 if TYPE_CHECKING:
     from pydantic_core import core_schema
 
-MAX_QUANTITY = 20
+MAX_QUANTITY: Final = 20
 
 
 class _IntOrString:
@@ -24,11 +24,15 @@ class _IntOrString:
         return {"x-kubernetes-int-or-string": True, "maxLength": MAX_QUANTITY}
 
 
-Quantity = Annotated[
-    Annotated[int, Field(strict=True, ge=0, le=2**53)]
-    | Annotated[str, Field(min_length=1, max_length=MAX_QUANTITY)],
-    _IntOrString,
-]
+def _check_quantity(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be a quantity such as 2, 500m or 1Gi")  # noqa: TRY004 - for pydantic
+    if len(str(value)) > MAX_QUANTITY:
+        raise ValueError(f"must not be longer than {MAX_QUANTITY} characters")
+    return value
+
+
+Quantity = Annotated[int | str, PlainValidator(_check_quantity), _IntOrString]
 """A Kubernetes quantity: 2, 500m, 1Gi."""
 
 

@@ -24,7 +24,7 @@ class Source(SpecModel):
     uri: Annotated[str, Field(min_length=1, max_length=MAX_URI)]
     """uri is where the file lies: oci://host/repository@sha256:…, http(s)://host/path or
     pvc://claim/path. A PersistentVolumeClaim must carry the label modelwright.dev/source=true."""
-    sha256: Annotated[str, Field(min_length=1, max_length=71)] | None = None
+    sha256: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """sha256 is the SHA-256 of the file, 64 hex digits; required unless uri carries the digest.
     `modelwright pin FILE` fills it in."""
     secret_ref: SecretReference | None = None

@@ -12,18 +12,21 @@ ARG BUILD_BASE=docker.io/library/python:3.11-bookworm
 FROM --platform=${BUILDPLATFORM} ${BUILD_BASE} AS build
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY pyproject.toml constraints*.txt tools/image/layout.py /src/
+COPY pyproject.toml tools/image/layout.py /src/
 
 FROM build AS operator-site
 ARG TARGETARCH PIP_INDEX_URL PIP_NO_INDEX PIP_FIND_LINKS PIP_CERT
+COPY constraints/operator.txt /src/constraints/
 RUN ["python3", "/src/layout.py", "dependencies", "operator", "/site"]
 
 FROM build AS optimizer-site
 ARG TARGETARCH PIP_INDEX_URL PIP_NO_INDEX PIP_FIND_LINKS PIP_CERT
+COPY constraints/optimizer.txt /src/constraints/
 RUN ["python3", "/src/layout.py", "dependencies", "optimizer", "/site"]
 
 FROM build AS runtime-site
 ARG TARGETARCH PIP_INDEX_URL PIP_NO_INDEX PIP_FIND_LINKS PIP_CERT
+COPY constraints/runtime.txt /src/constraints/
 RUN ["python3", "/src/layout.py", "dependencies", "runtime", "/site"]
 
 FROM build AS code

@@ -21,7 +21,8 @@ from typing import Final
 
 from e2e.cluster.base_image import build_base, ensure_base, runtime_base
 from e2e.cluster.buildah import Buildah, ImageBuildError
-from tools.image.layout import Project, platform_options
+from e2e.cluster.image_smoke import smoke_test
+from tools.image.layout import locked_options
 
 Report = Callable[[str], None]
 
@@ -70,6 +71,7 @@ def build_images(
     *,
     registry_pull: str | None = None,
     tls: bool = False,
+    smoke: bool = False,
     report: Report | None = None,
 ) -> dict[str, str]:
     """Make sure that the registry holds the images; return `repository@sha256:…` by target.
@@ -80,20 +82,28 @@ def build_images(
         arch: `amd64` or `arm64`, also when this machine is the other one.
         registry_pull: the same registry as the nodes reach it, when that differs.
         tls: whether the registry speaks HTTPS.
+        smoke: whether to start the images, under emulation for another architecture.
         report: takes a line per long step; by default it is printed.
     """
     registry = Registry(registry_push, registry_pull or registry_push, tls)
     workshop = Workshop.open(report or _print_line)
-    return {target: _ensure_image(target, arch, registry, workshop) for target in targets}
+    images = {target: _ensure_image(target, arch, registry, workshop) for target in targets}
+    if smoke:
+        for target in targets:
+            smoke_test(_local_name(target, arch), target, arch, workshop.buildah)
+            workshop.report(f"image {target} ({arch}): starts, imports and computes")
+    return images
+
+
+def _local_name(target: str, architecture: str) -> str:
+    return f"localhost/modelwright-{target}:{architecture}"
 
 
 def content_key(target: str, architecture: str, *, root: Path = ROOT) -> str:
     """Return the name of an image's content: sources, dependencies, recipe and base images."""
-    project = Project.read(root, target)
+    recipe = ("Dockerfile", "pyproject.toml", f"constraints/{target}.txt", "tools/image/layout.py")
     parts = [
-        json.dumps([project.name, project.version, project.requirements, project.constraints]),
-        (root / "Dockerfile").read_text(),
-        (root / "tools/image/layout.py").read_text(),
+        *((root / path).read_text() for path in recipe),
         runtime_base(architecture).reference(),
         build_base(HOST_ARCHITECTURE).reference(),
     ]
@@ -137,7 +147,7 @@ def _build(target: str, architecture: str, workshop: Workshop) -> str:
         "BUILDPLATFORM": f"linux/{HOST_ARCHITECTURE}",
         "TARGETPLATFORM": f"linux/{architecture}",
     }
-    local = f"localhost/modelwright-{target}:{architecture}"
+    local = _local_name(target, architecture)
     log = workshop.cache / f"build-{target}-{architecture}.log"
     started = time.monotonic()
     report(f"image {target} ({architecture}): build, log in {log}")
@@ -171,22 +181,17 @@ def _push(local: str, pushed: str, registry: Registry, workshop: Workshop) -> st
 
 def _ensure_wheels(target: str, architecture: str, workshop: Workshop) -> Path:
     """Fetch the wheels of a target on this machine, with this machine's pip settings."""
-    project = Project.read(ROOT, target)
-    wanted = json.dumps([project.requirements, project.pins()])
-    key = hashlib.sha256(wanted.encode()).hexdigest()[:16]
+    locked = ROOT / "constraints" / f"{target}.txt"
+    key = hashlib.sha256(locked.read_bytes()).hexdigest()[:16]
     folder = workshop.cache / "wheels" / f"{target}-{architecture}-{key}"
     complete = folder / ".complete"
     if complete.exists():
         return folder
     workshop.report(f"image {target} ({architecture}): download wheels")
     folder.mkdir(parents=True, exist_ok=True)
-    pins = folder / "pins.txt"
-    pins.write_text("\n".join(project.pins()))
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += [f"--dest={folder}", f"--constraint={pins}", *platform_options(architecture)]
-    done = subprocess.run(
-        [*command, *project.requirements], check=False, capture_output=True, text=True
-    )
+    command += [f"--dest={folder}", *locked_options(locked, architecture)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise ImageBuildError(f"pip download for {target} failed: {done.stderr.strip()[-2000:]}")
     complete.touch()
@@ -226,6 +231,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--pull-registry", help="the same registry as the nodes reach it")
     parser.add_argument("--arch", choices=("amd64", "arm64"), default=HOST_ARCHITECTURE)
     parser.add_argument("--tls", action="store_true", help="the registry speaks HTTPS")
+    parser.add_argument("--smoke", action="store_true", help="also start each image's Python")
     parser.add_argument("--target", action="append", choices=TARGETS, help="default: all")
     options = parser.parse_args(argv)
     try:
@@ -235,6 +241,7 @@ def main(argv: Sequence[str]) -> int:
             options.arch,
             registry_pull=options.pull_registry,
             tls=options.tls,
+            smoke=options.smoke,
             report=lambda line: print(line, file=sys.stderr, flush=True),
         )
     except RuntimeError as error:

@@ -88,7 +88,7 @@ class Engine:
         return [_to_bytes(array) if array.dtype.hasobject else array for array in outputs]
 
 
-def _import_onnxruntime() -> Any:  # noqa: ANN401  # a module without types
+def _import_onnxruntime() -> Any:  # a module without types
     """ONNX Runtime without its usage reports, which start at import unless told before."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ.setdefault("ORT_LOGGING_LEVEL", _LOG_SEVERITY_ERROR)

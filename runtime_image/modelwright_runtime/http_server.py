@@ -27,6 +27,7 @@ LOG = logging.getLogger(__name__)
 JSON = b"application/json"
 BINARY = b"application/octet-stream"
 
+_VERSIONS = frozenset({"1.0", "1.1"})
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LENGTH_DIGITS = 15  # of a Content-Length: a petabyte is too large whatever the limit
 _PIPELINE_LIMIT = 64  # unanswered requests per connection before reading pauses
@@ -313,6 +314,8 @@ class HttpConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         exchange = self._reading()
+        if self._parser.get_http_version() not in _VERSIONS:
+            self._refuse_and_stop(505, "this server speaks HTTP/1.1 and HTTP/1.0")
         exchange.method = self._parser.get_method()
         exchange.keep_alive = self._parser.should_keep_alive()
         self._in_headers = False

@@ -6,6 +6,8 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from modelwright_runtime.errors import shorten
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -13,13 +15,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 LIMIT_BYTES = 4096  # the kubelet cuts what is longer
-_MESSAGE_LIMIT = 1024  # characters; 3 bytes each at most as UTF-8 JSON, so it always fits
 
 
 def build_failure(reason: str, message: str) -> dict[str, str]:
-    """The document of a failed start."""
-    if len(message) > _MESSAGE_LIMIT:
-        message = message[: _MESSAGE_LIMIT - 1] + "…"
+    """The document of a failed start, with as much of the message as fits."""
+    message = shorten(message)
+    while len(_encode({"reason": reason, "message": message})) > LIMIT_BYTES:
+        message = message[: len(message) * 3 // 4] + "…"
     return {"reason": reason, "message": message}
 
 
@@ -28,6 +30,10 @@ def write_termination(path: Path, document: Mapping[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        path.write_bytes(json.dumps(document, ensure_ascii=False).encode()[:LIMIT_BYTES])
+        path.write_bytes(_encode(document))
     except OSError as error:
         LOG.warning("can not write %s: %s", path, error)
+
+
+def _encode(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")

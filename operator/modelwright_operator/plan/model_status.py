@@ -183,7 +183,7 @@ def _check_built(plan: ModelPlan) -> Finding:
 
 def _check_faults(faults: Sequence[Fault]) -> Finding | None:
     """A write that failed is the most urgent thing to say."""
-    fault = next((item for item in faults if item.kind not in ("Conflict", "Gone")), None)
+    fault = next((item for item in faults if item.kind != "Gone"), None)
     if fault is None:
         return None
     target = f"{fault.ref.kind} {fault.ref.name}"

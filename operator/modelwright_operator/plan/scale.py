@@ -7,6 +7,7 @@ seen owning the field, and taken over at its current value when the autoscaler g
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.plan import names
@@ -19,20 +20,29 @@ if TYPE_CHECKING:
     from modelwright_operator.plan.types import Manifest
 
 
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The number to apply, or None while somebody else owns it.
+
+    `as_seen_at` pins the apply to that version of the Deployment: an autoscaler that moves the
+    number meanwhile must not be overruled.
+    """
+
+    number: int | None
+    as_seen_at: str | None = None
+
+
 def resolve_replicas(
     scaling: Scaling, deployment: Object | None, autoscaler: Object | None
-) -> int | None:
-    """The number to apply, or None while somebody else owns the field."""
-    if deployment is None:
-        return scaling.minimum
-    live = deployment.get("spec", {}).get("replicas")
-    if not isinstance(live, int):
-        return scaling.minimum
-    if not scaling.is_automatic:
-        return scaling.minimum
+) -> Replicas:
+    """Apply the number until an autoscaler owns it; never one below the minimum."""
+    live = None if deployment is None else deployment.get("spec", {}).get("replicas")
+    if deployment is None or live is None or not scaling.is_automatic:
+        return Replicas(scaling.minimum)
     if autoscaler is not None and is_replicas_owned_elsewhere(deployment):
-        return None
-    return max(scaling.minimum, min(live, scaling.maximum))
+        return Replicas(None)
+    number = max(scaling.minimum, min(int(live), scaling.maximum))
+    return Replicas(number, deployment["metadata"].get("resourceVersion"))
 
 
 def is_replicas_owned_elsewhere(deployment: Object) -> bool:

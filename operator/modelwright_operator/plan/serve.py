@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from modelwright_operator.api.inference_model import ServedArtifact
     from modelwright_operator.plan.observed import ModelView
+    from modelwright_operator.plan.scale import Replicas
     from modelwright_operator.plan.types import Manifest
     from modelwright_operator.settings import Settings
 
@@ -69,10 +70,10 @@ def build_deployment(
     served: Sequence[ServedArtifact],
     *,
     resources: Mapping[str, Mapping[str, str]],
-    replicas: int | None,
+    replicas: Replicas,
     settings: Settings,
 ) -> Manifest:
-    """The servers of the default pool; `replicas` is None while an autoscaler owns the number."""
+    """The servers of the default pool."""
     name = model.id.name
     spec: dict[str, Any] = {
         "selector": {"matchLabels": names.selector_labels(name)},
@@ -93,14 +94,12 @@ def build_deployment(
             "spec": _pod_spec(model, served, resources, settings),
         },
     }
-    if replicas is not None:
-        spec["replicas"] = replicas
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _metadata(model, names.workload_name(name), pool=names.DEFAULT_POOL),
-        "spec": spec,
-    }
+    if replicas.number is not None:
+        spec["replicas"] = replicas.number
+    metadata = _metadata(model, names.workload_name(name), pool=names.DEFAULT_POOL)
+    if replicas.as_seen_at is not None:
+        metadata["resourceVersion"] = replicas.as_seen_at
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
 def service_url(model: ModelView, cluster_domain: str) -> str:

@@ -160,8 +160,8 @@ def _fail(observed: BuildObserved, settings: Settings, attempt: int, job: Object
     """The Job failed: for good when the input is at fault, else again after a growing pause."""
     failure = _explain_failure(observed, job)
     if failure.retry == "Never":
-        outcome: Outcome = Stalled(failure.reason, failure.message)
-        return BuildPlan(_retire(observed, settings, outcome), attempt, failure=failure)
+        stalled = Stalled(failure.reason, failure.message)
+        return BuildPlan(Plan(outcome=stalled, wake_after_seconds=1), attempt, failure=failure)
     pause = min(settings.build.retry_seconds * 2 ** (attempt - 1), _RETRY_CAP_SECONDS)
     due = _failed_at(job, observed.now) + timedelta(seconds=pause)
     remaining = (due - observed.now).total_seconds()

@@ -24,8 +24,8 @@ def write_sample(out: Path, network: Network, split: Split) -> None:
     out.mkdir(parents=True, exist_ok=True)
     onnx.save(build_model(network), out / "model.onnx")
     write_rows(out / "calibration.npz", split.calibration)
-    write_rows(out / "evaluation.npz", split.evaluation)
-    (out / "examples.json").write_text(json.dumps(pick_examples(split.evaluation)) + "\n")
+    write_rows(out / "evaluation.npz", split.unseen)
+    (out / "examples.json").write_text(json.dumps(pick_examples(split.unseen)) + "\n")
 
 
 def write_rows(path: Path, rows: Rows) -> None:

@@ -151,10 +151,10 @@ def train_sample(out: Path, recipe: Recipe | None = None) -> None:
     # One thread: the demo compiles beside us, and sums in one order give the same weights.
     with threadpool_limits(1):
         network = train_network(split.training, recipe, report)
-        accuracy = measure_accuracy(network, split.evaluation)
+        accuracy = measure_accuracy(network, split.unseen)
     write_sample(out, network, split)
     print(
-        f"  digits: {100 * accuracy:.2f} % of {len(split.evaluation)} unseen rows right, "
+        f"  digits: {100 * accuracy:.2f} % of {len(split.unseen)} unseen rows right, "
         f"trained on {len(split.training)} in {time.monotonic() - start:.0f} s",
         file=sys.stderr,
     )

@@ -44,14 +44,13 @@ def onnx_logits(network: Network, images):
 
 
 def test_the_parts_share_no_row_and_miss_none(split) -> None:
-    assert (len(split.training), len(split.calibration), len(split.evaluation)) == (700, 200, 897)
-    parts = (split.training, split.calibration, split.evaluation)
-    dealt = np.concatenate([rows.scans.reshape(len(rows), -1) for rows in parts])
+    assert (len(split.training), len(split.unseen)) == (700, 1097)
+    dealt = np.concatenate([part.scans.reshape(-1, 64) for part in (split.training, split.unseen)])
     assert len(np.unique(dealt, axis=0)) == 1797, "scikit-learn's digits hold no duplicate"
 
 
 def test_exported_model_answers_as_the_trained_network(split, tiny_network) -> None:
-    images = split.evaluation.take(np.arange(20)).images()
+    images = split.unseen.take(np.arange(20)).images()
     want = tiny_network.forward(images)
     np.testing.assert_allclose(onnx_logits(tiny_network, images), want, rtol=1e-4, atol=1e-5)
 
@@ -136,18 +135,18 @@ def test_training_is_deterministic_and_learns(split) -> None:
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         np.testing.assert_array_equal(one.value, other.value)
     assert losses[-1] < losses[0]
-    assert measure_accuracy(first, split.evaluation) > 0.6, "guessing gives 0.1"
+    assert measure_accuracy(first, split.unseen) > 0.6, "guessing gives 0.1"
 
 
 def test_drawing_undistorted_is_bilinear_upsampling_by_two(split) -> None:
     """Each target pixel takes 3/4 of its scan pixel and 1/4 of the neighbour, along both axes."""
-    framed = np.pad(split.evaluation.scans, ((0, 0), (1, 1), (1, 1)))
+    framed = np.pad(split.unseen.scans, ((0, 0), (1, 1), (1, 1)))
     want = framed
     for axis in (1, 2):
         before, at, after = (np.take(want, range(k, k + 8), axis=axis) for k in range(3))
         stacked = np.stack([at * 0.75 + before * 0.25, at * 0.75 + after * 0.25], axis=axis + 1)
         want = stacked.reshape(*stacked.shape[:axis], SIDE, *stacked.shape[axis + 2 :])
-    np.testing.assert_allclose(split.evaluation.images()[..., 0], want, atol=1e-6)
+    np.testing.assert_allclose(split.unseen.images()[..., 0], want, atol=1e-6)
 
 
 def test_distortions_move_the_ink_but_keep_it(split) -> None:
@@ -166,7 +165,7 @@ def test_sample_files_hold_what_the_manifest_promises(split, tiny_network, tmp_p
     assert [v.name for v in model.graph.input] == ["image"]
     assert [v.name for v in model.graph.output] == ["logits"]
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
-    for name, rows in (("calibration", 200), ("evaluation", 897)):
+    for name, rows in (("calibration", 200), ("evaluation", 1097)):
         with np.load(tmp_path / f"{name}.npz", allow_pickle=False) as data:
             assert data["inputs/image"].shape == (rows, 1, 16, 16)
             assert data["inputs/image"].dtype == np.float32

@@ -1,0 +1,123 @@
+"""One pass over one key, for each kind of key: observe, plan, apply, tell.
+
+Nothing is decided here and nothing remembered: kill the process anywhere in a pass and the next
+one ends in the same place.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelwright_operator.api.conditions import Condition
+from modelwright_operator.observe.builds import observe_build
+from modelwright_operator.observe.models import is_deleting, observe_model
+from modelwright_operator.observe.nodes import observe_nodes
+from modelwright_operator.plan import names
+from modelwright_operator.plan.build import plan_build
+from modelwright_operator.plan.build_status import build_build_status
+from modelwright_operator.plan.conditions import object_ref, transition_events
+from modelwright_operator.plan.model import plan_model
+from modelwright_operator.plan.model_status import build_model_status
+from modelwright_operator.plan.nodes import plan_nodes
+from modelwright_operator.plan.nodes_status import build_profile_status
+from modelwright_operator.plan.types import ObjectRef
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelwright_operator.api.base import StatusModel
+    from modelwright_operator.control.contract import Context
+    from modelwright_operator.observe.builds import ProgressReader, ResultReader
+    from modelwright_operator.plan.types import Applied, Key
+
+# After a write that failed, look again although nothing may have changed.
+FAULT_RETRY_SECONDS = 10.0
+
+
+class ModelReconciler:
+    """Brings one InferenceModel to where it should be."""
+
+    def __init__(self, context: Context) -> None:
+        """Act through `context`."""
+        self._context = context
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass; returns in how many seconds to look again."""
+        context = self._context
+        raw = context.store.get("InferenceModel", key.namespace, key.name)
+        if raw is None or is_deleting(raw):
+            return None
+        observed = await observe_model(raw, context.store, context.client, context.now())
+        plan = plan_model(observed, context.settings)
+        applied = await context.applier.execute(plan.plan)
+        status = build_model_status(observed, plan, applied, context.settings)
+        about = object_ref("InferenceModel", observed.model.id)
+        await _tell(context, about, observed.model.status.conditions or (), status)
+        return _again(plan.plan.wake_after_seconds, applied)
+
+
+class BuildReconciler:
+    """Brings one ModelBuild to its end."""
+
+    def __init__(self, context: Context, results: ResultReader, progress: ProgressReader) -> None:
+        """Act through `context`; read results and progress through the readers."""
+        self._context = context
+        self._results = results
+        self._progress = progress
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass; returns in how many seconds to look again."""
+        context = self._context
+        raw = context.store.get("ModelBuild", key.namespace, key.name)
+        if raw is None or is_deleting(raw):
+            return None
+        observed = await observe_build(
+            raw, context.store, self._results, self._progress, context.now()
+        )
+        plan = plan_build(observed, context.settings)
+        applied = await context.applier.execute(plan.plan)
+        status = build_build_status(observed, plan, applied)
+        about = object_ref("ModelBuild", observed.build.id)
+        await _tell(context, about, observed.build.status.conditions or (), status)
+        return _again(plan.plan.wake_after_seconds, applied)
+
+
+class NodesReconciler:
+    """Keeps the hardware profiles of the cluster's nodes."""
+
+    def __init__(self, context: Context) -> None:
+        """Act through `context`."""
+        self._context = context
+
+    async def reconcile(self, key: Key) -> float | None:  # noqa: ARG002 - there is only one
+        """One pass; returns in how many seconds to look again."""
+        context = self._context
+        observed = observe_nodes(context.store, context.namespace, context.now())
+        plan = plan_nodes(observed, context.settings)
+        applied = await context.applier.execute(plan.plan)
+        views = {view.profile.name: view for view in observed.profiles}
+        for state in plan.profiles:
+            view = views.get(state.name)
+            if view is None:
+                continue
+            about = ObjectRef(names.API_VERSION, "HardwareProfile", None, state.name, view.uid)
+            status = build_profile_status(observed, state, view)
+            await context.status.write(about, status.to_json())
+        return _again(plan.plan.wake_after_seconds, applied)
+
+
+async def _tell(
+    context: Context, about: ObjectRef, before: Sequence[Condition], status: StatusModel
+) -> None:
+    """Write the status if it differs, and an Event for each condition that moved."""
+    document: dict[str, Any] = status.to_json()
+    sent = await context.status.write(about, document)
+    if sent:
+        after = [Condition.model_validate(item) for item in document.get("conditions", ())]
+        await context.events.record(transition_events(about, before, after))
+
+
+def _again(planned: float | None, applied: Applied) -> float | None:
+    if not applied.faults:
+        return planned
+    return FAULT_RETRY_SECONDS if planned is None else min(planned, FAULT_RETRY_SECONDS)

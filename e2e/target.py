@@ -1,0 +1,125 @@
+"""Where the demo runs: the project's own local cluster, or the one a person's KUBECONFIG names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from e2e.cluster import Cluster, ClusterSpec
+from e2e.cluster.controlplane import find_free_ports
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.spec import DEFAULT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from e2e.cluster.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryNames:
+    """One registry by its two names: as this machine reaches it, and as the cluster does."""
+
+    push: str
+    pull: str
+    insecure: bool
+
+
+class Target(Protocol):
+    """A cluster and a registry that it pulls from."""
+
+    registry: RegistryNames
+    hint: str
+
+    def prepare(self) -> None:
+        """Have the cluster answer."""
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return what it printed.
+
+        Raises:
+            ClusterError: it failed; the message is what it said.
+        """
+
+    def reach(self, service: str) -> Iterator[str]:
+        """A context with the address of `namespace/service` for this machine."""
+
+
+class LocalTarget:
+    """The cluster of `e2e/cluster`."""
+
+    hint = "make clean-cluster removes everything; make demo starts again where it stopped"
+
+    def __init__(self, progress: Progress) -> None:
+        name = os.environ.get("MODELWRIGHT_CLUSTER", DEFAULT_NAME)
+        self._cluster = Cluster(ClusterSpec(name=name), progress=progress)
+        cluster = self._cluster
+        self.registry = RegistryNames(cluster.host_registry, cluster.registry, insecure=True)
+
+    @property
+    def environment(self) -> str:
+        return 'eval "$(.venv/bin/python -m e2e.cluster env)"'
+
+    def prepare(self) -> None:
+        self._cluster.up()
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self._cluster.kubectl(*arguments, input=stdin)
+
+    @contextmanager
+    def reach(self, service: str) -> Iterator[str]:
+        yield f"http://127.0.0.1:{self._cluster.forward(f'{service}:80')}"
+
+
+class CurrentTarget:
+    """The cluster that `KUBECONFIG` (or kubectl's default) points to; images go to `REGISTRY`."""
+
+    hint = "kubectl delete namespace modelwright-demo removes the sample"
+    environment = "# your own KUBECONFIG"
+
+    def __init__(self) -> None:
+        push = os.environ.get("REGISTRY", "")
+        if not push:
+            raise ClusterError(
+                "CLUSTER=current needs REGISTRY=host[:port][/path], a registry this machine can "
+                "push to and the cluster can pull from (REGISTRY_IN_CLUSTER, if it has another "
+                "name there; REGISTRY_INSECURE=true, if it speaks plain HTTP)"
+            )
+        if shutil.which("kubectl") is None:
+            raise ClusterError("CLUSTER=current needs kubectl on the PATH")
+        pull = os.environ.get("REGISTRY_IN_CLUSTER", push)
+        insecure = os.environ.get("REGISTRY_INSECURE", "") == "true"
+        self.registry = RegistryNames(push, pull, insecure)
+
+    def prepare(self) -> None:
+        self.kubectl("version", "--request-timeout=10s")
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        done = subprocess.run(
+            ["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    @contextmanager
+    def reach(self, service: str) -> Iterator[str]:
+        namespace, _, name = service.partition("/")
+        (port,) = find_free_ports(1)
+        command = ["kubectl", "-n", namespace, "port-forward", f"service/{name}", f"{port}:80"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forwarder:
+            try:
+                assert forwarder.stdout is not None
+                forwarder.stdout.readline()  # it says so once it forwards
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                forwarder.terminate()
+
+
+def choose_target(progress: Progress) -> LocalTarget | CurrentTarget:
+    """The local cluster, unless `CLUSTER=current` asks for the person's own."""
+    return CurrentTarget() if os.environ.get("CLUSTER") == "current" else LocalTarget(progress)

@@ -66,7 +66,6 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from modelwright_runtime.errors import StartupError
     from modelwright_runtime.logs import configure_logs
     from modelwright_runtime.server import serve
-    from modelwright_runtime.settings import TERMINATION_LOG
     from modelwright_runtime.termination import build_failure, write_termination
 
     settings = _read_settings(arguments)
@@ -81,11 +80,11 @@ def run_serve(arguments: argparse.Namespace) -> int:
             return runner.run(serve(settings, announce))
     except StartupError as error:
         print(f"modelwright serve: {error.message}", file=sys.stderr)
-        write_termination(TERMINATION_LOG, build_failure(error.reason, error.message))
+        write_termination(settings.termination_log, build_failure(error.reason, error.message))
         return error.exit_code
     except Exception as error:
         message = f"The server broke: {type(error).__name__}: {error}"
-        write_termination(TERMINATION_LOG, build_failure("InternalError", message))
+        write_termination(settings.termination_log, build_failure("InternalError", message))
         raise
 
 
@@ -146,6 +145,12 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.shutdown_seconds,
         help="time the last answers may take after that (default: %(default)s)",
     )
+    add(
+        "--termination-log",
+        type=Path,
+        default=defaults.termination_log,
+        help="file for the reason of a failed start, if it exists (default: %(default)s)",
+    )
     add("--log-format", choices=["auto", "json", "text"], default="auto")
     add("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     add("--announce", action="store_true", help="print how to send a request even to a pipe")
@@ -174,6 +179,7 @@ def _read_settings(arguments: argparse.Namespace) -> Settings:
         queue_limit=arguments.queue_size,
         drain_seconds=drain_seconds,
         shutdown_seconds=arguments.shutdown_seconds,
+        termination_log=arguments.termination_log,
         http=HttpLimits(
             max_body_bytes=arguments.max_body_bytes,
             header_seconds=arguments.header_seconds,

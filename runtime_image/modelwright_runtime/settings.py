@@ -42,4 +42,5 @@ class Settings:
     queue_limit: int = 256
     drain_seconds: float = 5.0  # how long new requests are still taken after SIGTERM
     shutdown_seconds: float = 20.0  # how long the last answers may then take
+    termination_log: Path = TERMINATION_LOG
     http: HttpLimits = field(default_factory=HttpLimits)

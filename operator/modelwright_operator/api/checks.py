@@ -143,6 +143,6 @@ def _sentence(detail: ErrorDetails) -> str:
         case "less_than_equal":
             return f"must be at most {context['le']}"
         case "string_pattern_mismatch":
-            return "must be a name of lower-case letters, digits, '-' and '.'"
+            return "must be a name of lower-case letters, digits, dashes and dots"
         case _:
             return detail["msg"]

@@ -38,15 +38,16 @@ _REPOSITORY = rf"{_REPOSITORY_PART}(/{_REPOSITORY_PART})*"
 _HEX = r"[0-9a-f]{64}"
 _VISIBLE = r"[!-~]"
 _VISIBLE_BUT_HASH = r"[!-\x22$-~]"
-OCI_URI: Final = rf"oci://{_DOMAIN}{_PORT}/{_REPOSITORY}(@sha256:{_HEX})?"
+_CREDENTIALS = r"([^/?#@]*@)?"  # let through here: another rule speaks of them
+OCI_URI: Final = rf"oci://{_CREDENTIALS}{_DOMAIN}{_PORT}/{_REPOSITORY}(@sha256:{_HEX})?"
 HTTP_URI: Final = (
-    rf"https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\]){_PORT}"
+    rf"https?://{_CREDENTIALS}([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\]){_PORT}"
     rf"/{_VISIBLE_BUT_HASH}+"
 )
 PVC_URI: Final = rf"pvc://{_DOMAIN}(/{_VISIBLE}+)+"
 _HIDDEN_SEGMENT = r"pvc://.*/(\.{0,2}(/.*)?)"
-_USER_INFO = r"[a-z]+://[^/?#]*@.*"
-_SCHEME = r"(oci|http|https|pvc)://.*"
+_USER_INFO = r"[a-z]+://[^/?#]*@[\s\S]*"
+_SCHEME = r"(oci|http|https|pvc)://[\s\S]*"
 _DECIMAL = r"[1-9][0-9]{0,8}(\.[0-9]{1,9})?|0\.[0-9]{0,8}[1-9][0-9]{0,8}"
 _CPU = r"[1-9][0-9]{0,8}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9]0{0,2}|[1-9][0-9]{0,11}m"
 _MEMORY = (
@@ -112,7 +113,11 @@ def _uri_form(name: str, schemes: tuple[str, ...], pattern: str, message: str) -
 _SOURCES = ("spec.model", "spec.evaluation", "spec.calibration")
 _URIS = tuple(f"{source}.uri" for source in _SOURCES)
 _LISTS = ("spec.serving.resources.requests", "spec.serving.resources.limits")
-_OBJECT_NAME_MESSAGE = "must be a name of lower-case letters, digits, '-' and '.'"
+_OBJECT_NAME_MESSAGE = "must be a name of lower-case letters, digits, dashes and dots"
+
+
+def _has_no_credentials(source: Source) -> bool:
+    return not matches(_USER_INFO, source.uri)
 
 
 def _has_digest(source: Source) -> bool:
@@ -138,12 +143,14 @@ SOURCE_RULES: Final = (
         "to a registry with `oras push` and use oci://",
     ),
     Rule(
+        # At the source, not at the uri: the API server repeats a uri it refuses, password and all.
         name="uri-without-credentials",
-        paths=_URIS,
-        cel=f"!{cel_matches('self', _USER_INFO)}",
+        paths=_SOURCES,
+        cel=f"!{cel_matches('self.uri', _USER_INFO)}",
         message="must not hold a user name or password; put them into a Secret and name it in "
         "secretRef",
-        holds=lambda uri: not matches(_USER_INFO, uri),
+        holds=_has_no_credentials,
+        field=".uri",
     ),
     _uri_form(
         "uri-oci",

@@ -35,6 +35,7 @@ DEFAULT_TOP_K: Final = 5
 
 _OCI_URI = re.compile(r"oci://([a-z0-9.-]+(?::\d+)?/[a-z0-9._/-]+)@(sha256:[0-9a-f]{64})")
 _HTTP_URI = re.compile(r"https?://[^/\s]+/\S+")
+_FILE_URI = re.compile(r"file:///\S+")
 _PVC_URI = re.compile(r"pvc://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/\S+")
 _FEATURE = re.compile(r"[a-z0-9_]{1,40}")
 
@@ -43,7 +44,8 @@ _FEATURE = re.compile(r"[a-z0-9_]{1,40}")
 class SourceRef:
     """Where a model or dataset lies, and the digest of what must lie there.
 
-    `digest` is the SHA-256 of the file, or for `oci://` that of the manifest.
+    `digest` is the SHA-256 of the file, or for `oci://` that of the manifest. `file://` stands
+    for a build without a cluster; nothing is ever fetched from there.
     """
 
     uri: str
@@ -54,7 +56,8 @@ class SourceRef:
         oci = _OCI_URI.fullmatch(self.uri)
         if oci is not None and oci[2] != self.digest:
             raise ArtifactError(f"The source {self.uri} does not carry its digest {self.digest}.")
-        if oci is None and not (_HTTP_URI.fullmatch(self.uri) or _PVC_URI.fullmatch(self.uri)):
+        others = (_HTTP_URI, _PVC_URI, _FILE_URI)
+        if oci is None and not any(shape.fullmatch(self.uri) for shape in others):
             raise ArtifactError(
                 f"{self.uri[:200]!r} is not a source: it must read oci://host/repository@sha256:…, "
                 "http(s)://host/file or pvc://claim/path."

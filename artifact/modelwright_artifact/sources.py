@@ -85,8 +85,10 @@ def fetch_source(
     target = directory / f"source{suffix}"
     if scheme == "pvc":
         _copy_from_claim(source, target, options)
-    else:
+    elif scheme in {"http", "https"}:
         _download(source, target, options)
+    else:
+        raise SourceInvalid(f"Nothing is fetched from {scheme}:// addresses.")
     return target
 
 

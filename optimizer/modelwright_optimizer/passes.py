@@ -1,0 +1,196 @@
+"""Applies a recipe's passes to a graph. Every pass is a pure function of its inputs' bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import onnx
+import onnxslim
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from modelwright_optimizer.engine import ENGINE_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelwright_optimizer.dataset import Dataset
+
+Pass = Callable[[onnx.ModelProto, Mapping[str, Any], "Dataset"], onnx.ModelProto]
+
+# How many rows a calibrator holds all activations of at once.
+_ROWS_PER_CHUNK: Final = 8
+
+
+class PassFailed(Exception):  # noqa: N818
+    """A pass could not be applied to this graph; the message is a sentence."""
+
+
+class Rows(CalibrationDataReader):  # type: ignore[misc]
+    """Calibration rows, one per call, in the order of the dataset."""
+
+    def __init__(self, dataset: Dataset, fixed_rows: int | None) -> None:
+        self._dataset = dataset
+        self._step = fixed_rows or 1
+        self._next, self._end = 0, len(self)
+
+    def __len__(self) -> int:
+        calls = self._dataset.rows // self._step
+        return calls - calls % _ROWS_PER_CHUNK or calls
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Serve these calls next; ONNX Runtime asks chunk by chunk."""
+        self._next, self._end = start_index, end_index
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next call's inputs, or None at the end of the range."""
+        if self._next >= self._end:
+            return None
+        start = self._next * self._step
+        self._next += 1
+        inputs = self._dataset.inputs.items()
+        return {name: array[start : start + self._step] for name, array in inputs}
+
+
+def apply_passes(
+    proto: onnx.ModelProto, steps: tuple[Mapping[str, Any], ...], calibration: Dataset
+) -> onnx.ModelProto:
+    """The graph after all passes; `PassFailed` names the one that does not work for it."""
+    for step in steps:
+        name = str(step["name"])
+        try:
+            with _silenced():
+                proto = PASSES[name](proto, step, calibration)
+        except (*ENGINE_ERRORS, onnx.checker.ValidationError, KeyError, TypeError) as error:
+            first = str(error).strip().partition("\n")[0][:200]
+            raise PassFailed(f"The pass {name} cannot be applied to this graph: {first}") from error
+    return proto
+
+
+def count_operators(proto: onnx.ModelProto) -> Counter[str]:
+    """How often each operator stands in the main graph."""
+    return Counter(node.op_type for node in proto.graph.node)
+
+
+def _simplify(
+    proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset
+) -> onnx.ModelProto:
+    del step, calibration
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    slim = onnxslim.slim(copy)
+    if not isinstance(slim, onnx.ModelProto):
+        raise TypeError("onnxslim returned no model")
+    return slim
+
+
+def _fuse(proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset) -> onnx.ModelProto:
+    """Fold constants and batch normalization, as quantization needs it, on any hardware."""
+    del step, calibration
+    with _scratch() as folder:
+        onnx.save(proto, folder / "in.onnx")
+        quant_pre_process(folder / "in.onnx", folder / "out.onnx", skip_symbolic_shape=True)
+        return onnx.load(folder / "out.onnx")
+
+
+def _quantize_static(
+    proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset
+) -> onnx.ModelProto:
+    rows = Rows(calibration, _fixed_rows(proto))
+    options: dict[str, Any] = {}
+    if step["calibration"] != "MinMax":
+        # ONNX Runtime's histograms are of absolute values: only symmetric ranges are right.
+        options = {"CalibTensorRangeSymmetric": True, "CalibPercentile": step["percentile"]}
+    if len(rows) % _ROWS_PER_CHUNK == 0:
+        # Not CalibMaxIntermediateOutputs: 1.32 forgets each full chunk instead of merging it.
+        options["CalibStridedMinMax"] = _ROWS_PER_CHUNK
+    with _scratch() as folder:
+        onnx.save(proto, folder / "in.onnx")
+        quantize_static(
+            folder / "in.onnx",
+            folder / "out.onnx",
+            rows,
+            quant_format=QuantFormat.QDQ,
+            per_channel=step["perChannel"],
+            reduce_range=step["reduceRange"],
+            activation_type=QuantType[step["activations"]],
+            weight_type=QuantType[step["weights"]],
+            calibrate_method=CalibrationMethod[step["calibration"]],
+            extra_options=options,
+        )
+        quantized = onnx.load(folder / "out.onnx")
+    return _check_quantized(quantized, {"QuantizeLinear"})
+
+
+def _quantize_dynamic(
+    proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset
+) -> onnx.ModelProto:
+    del calibration
+    with _scratch() as folder:
+        onnx.save(proto, folder / "in.onnx")
+        quantize_dynamic(
+            folder / "in.onnx",
+            folder / "out.onnx",
+            op_types_to_quantize=list(step["operators"]),
+            per_channel=step["perChannel"],
+            reduce_range=step["reduceRange"],
+            weight_type=QuantType[step["weights"]],
+        )
+        quantized = onnx.load(folder / "out.onnx")
+    return _check_quantized(quantized, {"MatMulInteger", "DynamicQuantizeLSTM", "QAttention"})
+
+
+PASSES: Final[Mapping[str, Pass]] = {
+    "simplify": _simplify,
+    "fuse": _fuse,
+    "quantize-static": _quantize_static,
+    "quantize-dynamic": _quantize_dynamic,
+}
+
+
+def _check_quantized(proto: onnx.ModelProto, signs: set[str]) -> onnx.ModelProto:
+    if not signs & set(count_operators(proto)):
+        raise PassFailed("No operator of this graph could be quantized.")
+    return proto
+
+
+def _fixed_rows(proto: onnx.ModelProto) -> int | None:
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    for value in proto.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name not in weights and dims and dims[0].dim_value > 0:
+            return int(dims[0].dim_value)
+    return None
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="modelwright-") as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """The libraries below print and warn about their own insides."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)

@@ -14,6 +14,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -35,6 +36,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Make a registry of its own, so that tests get fresh ones."""
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         self._passes = Counter(
             f"{PREFIX}_reconciles",

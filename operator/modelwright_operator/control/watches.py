@@ -228,7 +228,7 @@ class Watcher:
                 id=resource.plural,
                 registry=registry,
             )(on_event)
-        kopf.on.login(registry=registry)(_Login(self._config, self.beats.note))
+        kopf.on.login(registry=registry, id="login")(_Login(self._config, self.beats.note).log_in)
         return registry
 
 
@@ -269,7 +269,7 @@ class _Login:
         self._note = note
         self._pause = 0.0
 
-    async def __call__(self, **_: Any) -> kopf.AiohttpSession:
+    async def log_in(self, **_: Any) -> kopf.AiohttpSession:
         """Log in; asked again after a refusal, it takes its time."""
         if self._pause:
             self._config.tokens.invalidate()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from modelwright_operator.api.base import GROUP, VERSION
-from modelwright_operator.api.generated import write_or_compare
+from modelwright_operator.api.generated import MARK, write_or_compare
 from modelwright_operator.api.objects import HardwareProfile, InferenceModel, ModelBuild
 from modelwright_operator.api.rules import (
     HARDWARE_PROFILE_RULES,
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-HEADER: Final = (
-    "# Generated from operator/modelwright_operator/api by `make generate`. Do not edit.\n"
-)
+HEADER: Final = f"# {MARK}\n"
+# Not kustomization.yaml: `kubectl apply -f crds/` would take that for an object.
+KUSTOMIZATION: Final = "Kustomization"
 # kubectl apply keeps the whole file in an annotation, and annotations end there.
 MAX_BYTES: Final = 262_144
 
@@ -174,7 +174,16 @@ def build_object_schema(kind: Kind) -> Schema:
 
 def render_crds() -> dict[str, str]:
     """File names and contents."""
-    return {kind.file: HEADER + _dump(build_crd(kind)) for kind in KINDS}
+    files = {kind.file: HEADER + _dump(build_crd(kind)) for kind in KINDS}
+    return {**files, KUSTOMIZATION: HEADER + _dump(_build_kustomization(sorted(files)))}
+
+
+def _build_kustomization(files: Sequence[str]) -> Schema:
+    return {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(files),
+    }
 
 
 def render_kustomization() -> str:

@@ -1,9 +1,14 @@
-"""Keeps generated files in step with their source: writes them, or says which are stale."""
+"""Keeps generated files in step with their source: writes them, or says which are stale.
+
+A file is ours when it carries the mark; others in the same folder are left alone.
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
+
+MARK = "Generated from operator/modelwright_operator/api by `make generate`. Do not edit."
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +21,7 @@ def write_or_compare(directory: Path, files: Mapping[str, str], *, check: bool) 
     strays = sorted(
         path.name
         for path in (directory.iterdir() if directory.is_dir() else ())
-        if path.name not in files
+        if path.name not in files and MARK in (_read(path) or "")
     )
     if check:
         for name in (*stale, *strays):

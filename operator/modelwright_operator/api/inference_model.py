@@ -200,7 +200,7 @@ class InferenceModelSpec(SpecModel):
     suspend: bool | None = None
     """suspend stops all changes; what serves keeps serving. Default: false."""
     rebuild_token: Annotated[str, Field(max_length=64)] | None = None
-    """rebuildToken is any text; a new value asks for a fresh build."""
+    """rebuildToken is any text; a new value asks for a fresh build. Default: empty."""
 
 
 class ModelSummary(StatusModel):
@@ -210,7 +210,7 @@ class ModelSummary(StatusModel):
     """ready is the status of condition Ready."""
     reason: Annotated[str, Field(max_length=256)] | None = None
     """reason is the reason of condition Ready."""
-    variant: Annotated[str, Field(max_length=MAX_HISTORY * 64)] | None = None
+    variant: Annotated[str, Field(max_length=256)] | None = None
     """variant is the variant that serves."""
     speedup: Annotated[str, Field(max_length=32)] | None = None
     """speedup is how many times faster than fp32 it is, as measured by the build."""

@@ -48,7 +48,7 @@ class RequestMetric(SpecModel):
     name: Metric
     """name is the metric."""
     top_k: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None = None
-    """topK is how many of the best classes count as a hit, for metric TopK."""
+    """topK is how many of the best classes count as a hit; only with metric TopK."""
 
 
 class RequestBudget(SpecModel):
@@ -77,7 +77,7 @@ class RequestProfile(SpecModel):
     architecture: Architecture
     """architecture is amd64 or arm64."""
     features: Features | None = None
-    """features are what its CPUs can do."""
+    """features are what its CPUs can do. Default: nothing beyond the architecture."""
 
 
 class Request(SpecModel):
@@ -104,7 +104,7 @@ class Request(SpecModel):
     profile: RequestProfile
     """profile is the class of hardware to build for."""
     rebuild_token: Annotated[str, Field(max_length=64)] | None = None
-    """rebuildToken tells apart builds that were asked for afresh."""
+    """rebuildToken tells apart builds that were asked for afresh. Default: empty."""
 
 
 class BuildImages(SpecModel):

@@ -40,9 +40,9 @@ class ResourceList(SpecModel):
     """An amount of each resource."""
 
     cpu: Quantity | None = None
-    """cpu is in cores: 2, or 500m for half a core."""
+    """cpu is in cores: 2, or 500m for half a core. Default: as for its parent."""
     memory: Quantity | None = None
-    """memory is in bytes: 512Mi, 2Gi."""
+    """memory is in bytes: 512Mi, 2Gi. Default: as for its parent."""
 
 
 class Resources(SpecModel):

@@ -6,9 +6,8 @@ Three judges read it: the Python twin and CEL in `tests/unit/api`, and a real AP
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.unit.api.samples import (
     DIGEST,
@@ -22,6 +21,9 @@ from tests.unit.api.samples import (
     full_profile,
     minimal_model,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Want = tuple[tuple[str, str], ...]
 """Pairs of field path and rule name."""

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import celpy
 from celpy import celtypes
 
 from modelwright_artifact.errors import ArtifactError
 from modelwright_artifact.quantities import parse_millicores
-from modelwright_operator.api.rules import Rule
-from tests.unit.api.samples import Object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from modelwright_operator.api.rules import Rule
+    from tests.unit.api.samples import Object
 
 
 def _is_quantity(text: Any) -> celtypes.BoolType:

@@ -49,7 +49,10 @@ BCRYPT_OF_SECRET = "$2b$04$yuJbN/R3vFmNKfYUGg0IruxsB/2yxvu6JtJdLcU8Pc2i7sYmmGD7i
 
 
 def push_layers(
-    server: RegistryServer, repository: str, layers: list[tuple[str, bytes, dict[str, str]]]
+    server: RegistryServer,
+    repository: str,
+    layers: list[tuple[str, bytes, dict[str, str]]],
+    tag: str = "v1",
 ) -> str:
     """Push an artifact of any shape, as other tools do, and return its digest."""
     with Registry(Reference.parse(f"{server.host}/{repository}"), server.options) as client:
@@ -72,7 +75,7 @@ def push_layers(
             "config": descriptors[0],
             "layers": descriptors[1:],
         }
-        return client.put_manifest("v1", json.dumps(manifest).encode(), MANIFEST_MEDIA_TYPE)
+        return client.put_manifest(tag, json.dumps(manifest).encode(), MANIFEST_MEDIA_TYPE)
 
 
 def tar_of(members: dict[str, bytes]) -> bytes:

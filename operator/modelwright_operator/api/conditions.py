@@ -104,7 +104,7 @@ class Reason(StrEnum):
     AUTOSCALER_ACTIVE = "AutoscalerActive"
     """The HorizontalPodAutoscaler reads its metric and moves the replicas."""
     METRICS_MISSING = "MetricsMissing"
-    """The HorizontalPodAutoscaler gets no metric; is metrics-server installed?"""
+    """The HorizontalPodAutoscaler gets no metric; see that metrics-server runs."""
     FORBIDDEN = "Forbidden"
     """The operator may not write an object; the message names the permission it lacks."""
     INVALID_OBJECT = "InvalidObject"

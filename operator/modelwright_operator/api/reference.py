@@ -132,7 +132,7 @@ def _row(path: str, schema: Schema, required: bool) -> str:
 
 
 def _predicate(sentence: str, subject: str) -> str:
-    """What a sentence says of its subject: `uri is where the file lies` -> `Where the file lies`."""
+    """What a sentence says of its subject: `uri is where it lies` becomes `Where it lies`."""
     words = sentence.removeprefix(f"{subject} ").removeprefix("is ").removeprefix("are ")
     return words[:1].upper() + words[1:]
 

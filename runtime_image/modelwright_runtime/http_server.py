@@ -34,6 +34,9 @@ _PIPELINE_LIMIT = 64  # unanswered requests per connection before reading pauses
 _JOIN_BYTES = 65_536  # smaller answers leave as one buffer
 _SILENT_BYTES = 262_144  # bytes of a body's framing (chunk headers, trailers) without content
 _LINGER_SECONDS = 2.0  # how long a refused client may go on sending before the socket closes
+_QUIET_SECONDS = 1.0  # unused for so long, a connection has no request on its way
+_DRAIN_LOOK_SECONDS = 0.01
+_LAST_ACCEPTS = 3  # turns of the loop: at least one of them polls the port
 _STALLED_WRITE_SECONDS = 30.0  # a client that reads nothing for so long is dropped
 
 _STATUS_LINES = {
@@ -157,31 +160,31 @@ class HttpServer:
         """Mark each further answer as its connection's last one; go on accepting."""
         self.draining = True
 
-    def stop_accepting(self) -> None:
-        """Close the port and the connections that wait for nothing."""
-        self.draining = True
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        for connection in list(self.connections):
-            connection.close_if_idle()
-
     async def drain(self, seconds: float) -> bool:
-        """Wait until every request is answered and written; False when time ran out."""
+        """Close the port, answer what was asked, close what asks no more; False if time ran out."""
+        self.draining = True
+        for _ in range(_LAST_ACCEPTS):
+            await asyncio.sleep(0)  # what waits to be accepted would be reset with the port
+        self._close_listener()
         deadline = self.loop.time() + seconds
         while self.connections and self.loop.time() < deadline:
             for connection in list(self.connections):
-                connection.close_if_idle()
-            await asyncio.sleep(0.01)
+                connection.close_if_quiet()
+            await asyncio.sleep(_DRAIN_LOOK_SECONDS)
         return not self.unanswered
 
     def close(self) -> None:
         """Drop everything."""
-        self.stop_accepting()
+        self._close_listener()
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self.connections):
             connection.abort()
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _schedule_sweep(self) -> None:
         period = min(1.0, self.limits.header_seconds / 4, self.limits.idle_seconds / 4)
@@ -220,6 +223,7 @@ class HttpConnection(asyncio.Protocol):
         self._lingering = False  # the last answer is sent, the client may still be sending
         self._write_paused = False
         self._reading_paused = False
+        self._last_used = 0.0  # loop time of the connection's start or last answer
         self.deadline = 0.0  # loop time at which patience ends
 
     # --- asyncio.Protocol ---------------------------------------------------------------------
@@ -230,7 +234,8 @@ class HttpConnection(asyncio.Protocol):
             self._transport.abort()
             return
         self._server.connections.add(self)
-        self.deadline = self._server.loop.time() + self._limits.header_seconds
+        self._last_used = self._server.loop.time()
+        self.deadline = self._last_used + self._limits.header_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's name
         self._server.connections.discard(self)
@@ -383,6 +388,7 @@ class HttpConnection(asyncio.Protocol):
             transport.write(b"".join(parts))
         else:
             transport.writelines(parts)
+        self._last_used = self._server.loop.time()
         if last:
             self._finish(transport)
             return
@@ -390,14 +396,16 @@ class HttpConnection(asyncio.Protocol):
             if self._read_closed:
                 transport.close()
             elif not self._write_paused and self._exchange is None:
-                self.deadline = self._server.loop.time() + self._limits.idle_seconds
+                self.deadline = self._last_used + self._limits.idle_seconds
         if self._reading_paused:
             self._pause_or_resume_reading()
 
-    def close_if_idle(self) -> None:
-        """Close unless an answer is owed, a request is being read, or the client takes leave."""
+    def close_if_quiet(self) -> None:
+        """Close if nothing is owed or being read, and nothing may be on its way."""
         busy = self._pending or self._exchange is not None or self._lingering
-        if self._transport is not None and not busy:
+        if self._transport is None or busy:
+            return
+        if self._server.loop.time() - self._last_used > _QUIET_SECONDS:
             self._transport.close()
 
     def expire(self) -> None:

@@ -101,8 +101,7 @@ class _Server:
         self._http.close()
         self._metrics_http.close()
         self._rest.close()
-        if self._grpc is not None:
-            await self._grpc.stop(0)
+        await self._stop_grpc(0)
         if self._workers is not None:
             self._workers.close(_LEAVE_SECONDS)
 
@@ -207,13 +206,17 @@ class _Server:
         self._dataplane.start_draining()
         self._http.start_draining()
         await asyncio.sleep(settings.drain_seconds)
-        self._http.stop_accepting()
-        if self._grpc is not None:
-            await self._grpc.stop(settings.shutdown_seconds)
-        if await self._http.drain(settings.shutdown_seconds):
+        stopping_grpc = self._loop.create_task(self._stop_grpc(settings.shutdown_seconds))
+        answered = await self._http.drain(settings.shutdown_seconds)
+        await stopping_grpc
+        if answered:
             LOG.info("every request is answered")
         else:
             LOG.warning("%d requests left unanswered", self._http.unanswered)
+
+    async def _stop_grpc(self, grace_seconds: float) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop(grace_seconds)
 
     # --- metrics port -------------------------------------------------------------------------
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -32,6 +33,25 @@ def find_free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
+def wait_for_http(process: subprocess.Popen[bytes], url: str) -> None:
+    """Until the process answers 200 there; AssertionError when it ends or never does."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError("the server ended")
+        with suppress(httpx.TransportError):
+            if httpx.get(url, timeout=5).status_code == 200:
+                return
+        pause(process)
+    raise AssertionError(f"not ready after {PATIENCE_SECONDS} s")
+
+
+def pause(process: subprocess.Popen[bytes]) -> None:
+    """A moment between two looks; ends early when the process does."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SOON_SECONDS)
+
+
 class ServerProcess:
     """`python -m modelwright_runtime serve` with its ports, logs and last words."""
 
@@ -41,7 +61,7 @@ class ServerProcess:
         *artifacts: Path,
         arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
-        user: int | None = None,
+        file_bytes: int | None = None,
     ) -> None:
         self.http_port, self.grpc_port, self.metrics_port = find_free_ports(3)
         self.termination_log = folder / "termination-log"
@@ -67,8 +87,10 @@ class ServerProcess:
                 stderr=stderr,
                 cwd="/",
                 env={**os.environ, **(environment or {})},
-                user=user,
             )
+        if file_bytes is not None:
+            limits = (file_bytes, file_bytes)
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, limits)
 
     def __enter__(self) -> Self:
         return self
@@ -100,27 +122,18 @@ class ServerProcess:
 
     def wait_ready(self) -> Self:
         """Until the readiness probe holds; fails with the log if the server ends before."""
+        try:
+            wait_for_http(self.process, f"{self.url}/v2/health/ready")
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.logs()}") from None
+        return self
+
+    def wait_announced(self) -> str:
+        """What a person was told, once it is told in full."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"the server ended:\n{self.logs()}")
-            if self.is_ready():
-                return self
-            self.pause()
-        raise AssertionError(f"not ready after {PATIENCE_SECONDS} s:\n{self.logs()}")
-
-    def is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/v2/health/ready", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def pause(self) -> None:
-        """A moment between two looks; ends early when the process does."""
-        try:
-            self.process.wait(SOON_SECONDS)
-        except subprocess.TimeoutExpired:
-            return
+        while "curl" not in (text := self.stdout.read_text()) and time.monotonic() < deadline:
+            pause(self.process)
+        return text
 
     def wait_exit(self) -> int:
         return self.process.wait(PATIENCE_SECONDS)

@@ -101,9 +101,11 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sample", choices=SAMPLES)
-    parser.add_argument("--registry", required=True, metavar="HOST[:PORT]", help="where to push to")
     parser.add_argument(
-        "--seen-as", metavar="HOST[:PORT]", help="the same registry, as the cluster calls it"
+        "--registry", required=True, metavar="HOST[:PORT][/PATH]", help="where to push to"
+    )
+    parser.add_argument(
+        "--seen-as", metavar="HOST[:PORT][/PATH]", help="the same registry, as the cluster calls it"
     )
     parser.add_argument("--insecure", action="store_true", help="the registry speaks plain HTTP")
     parser.add_argument("--ca-bundle", type=Path, help="file with certificates to trust as well")
@@ -111,12 +113,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--docker-config", type=Path, help="folder with a config.json that holds credentials"
     )
     options = parser.parse_args(arguments)
+    host = options.registry.partition("/")[0]
     folder: Path = importlib.import_module(f"samples.{options.sample}").ensure()
     pinned = publish_sample(
         folder,
         f"{options.registry}/samples/{options.sample}",
         RegistryOptions(
-            insecure_hosts=frozenset({options.registry} if options.insecure else ()),
+            insecure_hosts=frozenset({host} if options.insecure else ()),
             ca_bundle=options.ca_bundle,
             docker_config=options.docker_config,
         ),

@@ -60,7 +60,9 @@ def _without_identity(desired: Manifest) -> Mapping[str, Any]:
         for key, value in desired.get("metadata", {}).items()
         if key not in _IDENTITY_METADATA
     }
-    return {**body, "metadata": metadata}
+    if metadata:
+        return {**body, "metadata": metadata}
+    return {key: value for key, value in body.items() if key != "metadata"}
 
 
 def _matches(desired: Any, live: Any, owned: _Fields, field: str) -> bool:

@@ -36,7 +36,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Make a registry of its own, so that tests get fresh ones."""
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._passes = Counter(
             f"{PREFIX}_reconciles",

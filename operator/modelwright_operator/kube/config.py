@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import os
 import ssl
@@ -303,7 +302,7 @@ def _data_or_file(section: Mapping[str, Any], name: str) -> bytes | None:
     if data := section.get(f"{name}-data"):
         try:
             return base64.b64decode(str(data), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ConfigError(f"{name}-data is no base64: {error}") from error
     if path := section.get(name):
         try:

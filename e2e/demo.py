@@ -12,13 +12,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from e2e.cluster.buildah import ImageBuildError
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.images import build_images
 from e2e.cluster.installation import NAMESPACE, write_installation
 from e2e.cluster.progress import Durations, Progress
 from e2e.cluster.spec import cache_directory
 from e2e.presentation import console, reasons, variant_table
-from e2e.target import CurrentTarget, LocalTarget, choose_target
+from e2e.target import Target, choose_target
 from modelwright_artifact.oci import RegistryOptions
 from samples import digits
 from samples.ask import ask_server, render_answers
@@ -33,8 +34,6 @@ ROLLOUT_SECONDS: Final = 300
 READY_SECONDS: Final = 900
 POLL_SECONDS: Final = 1.0
 
-Target = LocalTarget | CurrentTarget
-
 
 def main() -> int:
     """Run the demo; 0 when the model answered."""
@@ -44,7 +43,7 @@ def main() -> int:
     try:
         target = choose_target(progress)
         run(target, progress, started)
-    except ClusterError as error:
+    except (ClusterError, ImageBuildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from e2e.cluster import Cluster, ClusterSpec
 from e2e.cluster.controlplane import find_free_ports
@@ -29,26 +29,6 @@ class RegistryNames:
     insecure: bool
 
 
-class Target(Protocol):
-    """A cluster and a registry that it pulls from."""
-
-    registry: RegistryNames
-    hint: str
-
-    def prepare(self) -> None:
-        """Have the cluster answer."""
-
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl and return what it printed.
-
-        Raises:
-            ClusterError: it failed; the message is what it said.
-        """
-
-    def reach(self, service: str) -> Iterator[str]:
-        """A context with the address of `namespace/service` for this machine."""
-
-
 class LocalTarget:
     """The cluster of `e2e/cluster`."""
 
@@ -57,8 +37,10 @@ class LocalTarget:
     def __init__(self, progress: Progress) -> None:
         name = os.environ.get("MODELWRIGHT_CLUSTER", DEFAULT_NAME)
         self._cluster = Cluster(ClusterSpec(name=name), progress=progress)
-        cluster = self._cluster
-        self.registry = RegistryNames(cluster.host_registry, cluster.registry, insecure=True)
+
+    @property
+    def registry(self) -> RegistryNames:
+        return RegistryNames(self._cluster.host_registry, self._cluster.registry, insecure=True)
 
     @property
     def environment(self) -> str:
@@ -120,6 +102,9 @@ class CurrentTarget:
                 forwarder.terminate()
 
 
-def choose_target(progress: Progress) -> LocalTarget | CurrentTarget:
+Target = LocalTarget | CurrentTarget
+
+
+def choose_target(progress: Progress) -> Target:
     """The local cluster, unless `CLUSTER=current` asks for the person's own."""
     return CurrentTarget() if os.environ.get("CLUSTER") == "current" else LocalTarget(progress)

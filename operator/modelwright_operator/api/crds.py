@@ -186,18 +186,6 @@ def _build_kustomization(files: Sequence[str]) -> Schema:
     }
 
 
-def render_kustomization() -> str:
-    """The list of the files for kustomize; its name has no suffix, so `kubectl -f crds/` passes."""
-    listed = "".join(f"  - {name}\n" for name in sorted(render_crds()))
-    head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n"
-    return HEADER + head + listed
-
-
-def render_files() -> dict[str, str]:
-    """Everything that stands in crds/."""
-    return {**render_crds(), "Kustomization": render_kustomization()}
-
-
 def _column(column: Column) -> Schema:
     result: Schema = {
         "name": column.name,
@@ -227,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; fail when stale")
     parser.add_argument("--directory", type=Path, default=Path("crds"))
     options = parser.parse_args(arguments)
-    return write_or_compare(options.directory, render_files(), check=options.check)
+    return write_or_compare(options.directory, render_crds(), check=options.check)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def parse_model(raw: Object) -> ModelView:
     """An InferenceModel; one stored before today's rules may not parse, and says why."""
     identity = parse_identity(raw)
     status = _lenient(InferenceModelStatus, raw.get("status"))
-    problems = [violation.message for violation in check_inference_model(raw)]
+    problems = [str(violation) for violation in check_inference_model(raw)]
     if problems:
         return ModelView(identity, None, status, "; ".join(problems))
     try:

@@ -77,13 +77,15 @@ def _rank_artifact(artifact: Artifact, hardware: Hardware) -> tuple[int, int]:
 
 
 def _plan_artifact(artifact: Artifact, hardware: Hardware, pinned: str | None) -> ArtifactPlan:
-    """The pinned or chosen variant first, then the others from fast to slow, fp32 last."""
+    """The pinned variant first, then the chosen one, then from fast to slow, fp32 last."""
     manifest = artifact.manifest
     first = manifest.chosen if pinned is None else pinned
     foreign = list_missing_features(artifact, hardware)
     candidates: list[Candidate] = []
     excluded: list[Exclusion] = []
-    for variant in sorted(manifest.variants, key=lambda one: _rank_variant(one, first)):
+    for variant in sorted(
+        manifest.variants, key=lambda one: _rank_variant(one, first, manifest.chosen)
+    ):
         lacking = sorted(set(variant.requires) - set(hardware.features))
         if lacking:
             excluded.append(Exclusion(variant, f"this CPU lacks {', '.join(lacking)}"))
@@ -97,7 +99,7 @@ def _plan_artifact(artifact: Artifact, hardware: Hardware, pinned: str | None) -
     return ArtifactPlan(artifact, tuple(candidates), tuple(excluded))
 
 
-def _rank_variant(variant: Variant, first: str) -> tuple[bool, bool, float, str]:
-    latency = variant.figures.latency
+def _rank_variant(variant: Variant, first: str, chosen: str) -> tuple[bool, bool, bool, float, str]:
+    name, latency = variant.name, variant.figures.latency
     micros = float("inf") if latency is None else latency.p50_micros
-    return variant.name != first, variant.name == FALLBACK_VARIANT, micros, variant.name
+    return name != first, name != chosen, name == FALLBACK_VARIANT, micros, name

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_LOG_SEVERITY_ERROR = "3"
+_LOG_ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.inter_op_num_threads = 1
+        options.log_severity_level = _LOG_ERRORS_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         state = onnxruntime.capi.onnxruntime_pybind11_state
         self._refusals = (state.InvalidArgument,)
@@ -63,7 +64,6 @@ class Engine:
             )
         except Exception as error:
             raise ModelFailed(f"ONNX Runtime can not load {model_file.name}: {error}") from error
-        self._inputs = {i.name: i.type for i in self._session.get_inputs()}
         self.output_names = [o.name for o in self._session.get_outputs()]
 
     def run(
@@ -91,7 +91,6 @@ class Engine:
 def _import_onnxruntime() -> Any:  # a module without types
     """ONNX Runtime without its usage reports, which start at import unless told before."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    os.environ.setdefault("ORT_LOGGING_LEVEL", _LOG_SEVERITY_ERROR)
     import onnxruntime  # heavy, and only after the line above
 
     return onnxruntime

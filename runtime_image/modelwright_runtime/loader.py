@@ -233,16 +233,21 @@ def _run_rows(
     runs = []
     for start in range(0, max(rows, 1), step):
         feeds = {
-            name: _as_feed(array[start : start + step] if array.ndim else array)
+            name: _as_feed(_take_rows(array, start, step)) if array.ndim else _as_feed(array)
             for name, array in inputs.items()
         }
         runs.append(engine.run(feeds, names))
     return {
-        name: np.concatenate([run[index] for run in runs])
+        name: np.concatenate([run[index] for run in runs])[:rows]
         if runs[0][index].ndim
         else runs[0][index]
         for index, name in enumerate(names)
     }
+
+
+def _take_rows(array: NDArray[Any], start: int, step: int) -> NDArray[Any]:
+    """So many rows; the last one again where there are no more."""
+    return array.take(range(start, start + step), axis=0, mode="clip")
 
 
 def _as_feed(array: NDArray[Any]) -> NDArray[Any]:

@@ -217,9 +217,10 @@ def test_graphs_of_fixed_rows_are_attested_by_as_many_rows(tmp_path: Path) -> No
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     inputs, outputs = (artifacts.spec("x", "FP32", 2, 3),), (artifacts.spec("y", "FP32", 2, 3),)
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+    graph = artifacts.build_graph([node], inputs, outputs)
     artifacts.write_artifact(
         tmp_path / "artifact",
-        {"fp32": artifacts.build_graph([node], inputs, outputs)},
+        {"fp32": graph},
         {"x": rows},
         inputs=inputs,
         outputs=outputs,

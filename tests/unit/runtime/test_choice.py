@@ -121,6 +121,22 @@ def test_a_pinned_variant_comes_first_even_fp32() -> None:
     ]
 
 
+def test_after_a_pinned_variant_comes_the_chosen_one() -> None:
+    one = artifact(
+        "avx2",
+        ("avx2",),
+        variant("pinned", p50=90),
+        variant("fast", p50=10),
+        variant("chosen", p50=50),
+        chosen="chosen",
+    )
+    names = ["pinned", "chosen", "fast", "fp32"]
+    assert order(plan_choice([one], cpu("avx2"), "pinned")) == [("avx2", names)]
+    assert order(plan_choice([one], cpu("avx2"), "elsewhere")) == [
+        ("avx2", ["chosen", "fast", "pinned", "fp32"])
+    ]
+
+
 def test_a_variant_whose_features_are_missing_is_excluded_and_says_so() -> None:
     one = artifact("avx2", ("avx2",), variant("vnni", "avx512_vnni"), chosen="vnni")
     (plan,) = plan_choice([one], cpu("avx2"), None)

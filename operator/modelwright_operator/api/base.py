@@ -56,6 +56,11 @@ def list_type(kind: str, *keys: str) -> dict[str, Any]:
     return marker
 
 
+def integer(least: int, most: int, form: str = "int32") -> Any:
+    """A whole number with bounds; text that looks like one is none."""
+    return Field(strict=True, ge=least, le=most, json_schema_extra={"format": form})
+
+
 def _refuse_duplicates(items: tuple[Any, ...]) -> tuple[Any, ...]:
     for item in items:
         if items.count(item) > 1:
@@ -91,11 +96,11 @@ Digest = Annotated[str, Field(min_length=71, max_length=71)]
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
 """A moment in UTC, whole seconds (RFC 3339)."""
 
-Count = Annotated[int, Field(ge=0, le=2**31 - 1, json_schema_extra={"format": "int32"})]
+Count = Annotated[int, integer(0, 2**31 - 1)]
 """A number of things."""
 
-BigCount = Annotated[int, Field(ge=0, le=2**53, json_schema_extra={"format": "int64"})]
+BigCount = Annotated[int, integer(0, 2**53, "int64")]
 """A number of bytes or microseconds; every JSON reader holds it exactly."""
 
-Generation = Annotated[int, Field(ge=-1, le=2**53, json_schema_extra={"format": "int64"})]
+Generation = Annotated[int, integer(-1, 2**53, "int64")]
 """The generation of a spec; -1 before the operator has seen the object."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from modelwright_operator.api.base import (
     UNIQUE,
@@ -20,6 +20,7 @@ from modelwright_operator.api.base import (
     SpecModel,
     StatusModel,
     Time,
+    integer,
     list_type,
 )
 from modelwright_operator.api.conditions import Conditions
@@ -101,7 +102,7 @@ class Evaluation(Source):
     metric: Metric
     """metric is what accuracy means: Accuracy, TopK, F1 or RMSE against labels, CosineSimilarity
     or SQNR against the fp32 model's own outputs."""
-    top_k: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None = None
+    top_k: Annotated[int, integer(1, 1000)] | None = None
     """topK is how many of the best classes count as a hit; required with metric TopK, and only
     there."""
     budget: Budget | None = None
@@ -157,9 +158,7 @@ class Serving(SpecModel):
 class ScalingTarget(SpecModel):
     """What the autoscaler holds."""
 
-    cpu_utilization_percent: (
-        Annotated[int, Field(ge=1, le=100, json_schema_extra={"format": "int32"})] | None
-    ) = None
+    cpu_utilization_percent: Annotated[int, integer(1, 100)] | None = None
     """cpuUtilizationPercent is the mean CPU use of the servers, in percent of what they request.
     Default: 70."""
 
@@ -167,13 +166,9 @@ class ScalingTarget(SpecModel):
 class Scaling(SpecModel):
     """How many servers."""
 
-    min_replicas: (
-        Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None
-    ) = None
+    min_replicas: Annotated[int, integer(1, 1000)] | None = None
     """minReplicas is the smallest number of servers. Default: 1."""
-    max_replicas: (
-        Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None
-    ) = None
+    max_replicas: Annotated[int, integer(1, 1000)] | None = None
     """maxReplicas is the largest number of servers; above minReplicas an autoscaler moves between
     them. Default: minReplicas."""
     target: ScalingTarget | None = None
@@ -197,7 +192,7 @@ class InferenceModelSpec(SpecModel):
     """serving is how the build is served."""
     scaling: Scaling | None = None
     """scaling is how many servers there are. Default: one."""
-    suspend: bool | None = None
+    suspend: StrictBool | None = None
     """suspend stops all changes; what serves keeps serving. Default: false."""
     rebuild_token: Annotated[str, Field(max_length=64)] | None = None
     """rebuildToken is any text; a new value asks for a fresh build. Default: empty."""

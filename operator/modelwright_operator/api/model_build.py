@@ -17,6 +17,7 @@ from modelwright_operator.api.base import (
     SpecModel,
     StatusModel,
     Time,
+    integer,
     list_type,
 )
 from modelwright_operator.api.conditions import Conditions
@@ -47,7 +48,7 @@ class RequestMetric(SpecModel):
 
     name: Metric
     """name is the metric."""
-    top_k: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] | None = None
+    top_k: Annotated[int, integer(1, 1000)] | None = None
     """topK is how many of the best classes count as a hit; only with metric TopK."""
 
 
@@ -138,9 +139,7 @@ class BuildProgress(StatusModel):
 
     step: Annotated[str, Field(max_length=64)] | None = None
     """step is what the build does now."""
-    percent: Annotated[int, Field(ge=0, le=100, json_schema_extra={"format": "int32"})] | None = (
-        None
-    )
+    percent: Annotated[int, integer(0, 100)] | None = None
     """percent is how far it is."""
     message: Sentence | None = None
     """message says more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from modelwright_operator.api.base import (
     BigCount,
@@ -29,7 +29,7 @@ class VariantRow(StatusModel):
     """recipe is the recipe that made it."""
     precision: Annotated[str, Field(max_length=32)] | None = None
     """precision is the number format of its weights and activations: fp32, int8."""
-    kept: bool | None = None
+    kept: StrictBool | None = None
     """kept tells whether it is in the artifact, so that it can be served."""
     verdict: Annotated[str, Field(max_length=32)] | None = None
     """verdict is Chosen, Kept, Reference, OverBudget, Undecided, NotFaster, Dominated or Failed."""

@@ -146,8 +146,7 @@ class Elector:
                     await self._give_up(self._lease)
                 except Conflict:
                     # A renewal that was cut off on the way out did arrive.
-                    await self._catch_up()
-                    await self._give_up(self._lease)
+                    await self._give_up(await self._catch_up())
         except (KubeFault, TimeoutError, LeadershipLostError) as error:
             log.warning("lease not released", extra={"error": str(error)})
         else:
@@ -175,23 +174,28 @@ class Elector:
     async def _renew(self) -> None:
         assert self._lease is not None  # noqa: S101 - only a holder renews
         started = self._monotonic()
-        spec = {**self._lease["spec"], "renewTime": self._timestamp()}
         try:
-            renewed = await self._client.replace({**self._lease, "spec": spec})
-        except Conflict:
-            await self._catch_up()
+            try:
+                renewed = await self._touch(self._lease)
+            except Conflict:
+                renewed = await self._touch(await self._catch_up())
         except Gone:
             await self._create_again(started)
         else:
             self._keep(renewed, started)
 
-    async def _catch_up(self) -> None:
+    async def _touch(self, lease: Manifest) -> Manifest:
+        spec = {**lease["spec"], "renewTime": self._timestamp()}
+        return await self._client.replace({**lease, "spec": spec})
+
+    async def _catch_up(self) -> Manifest:
         """The Lease moved: by our own renewal whose answer was lost, or by somebody else."""
         live = await self._client.get(_KIND, self._namespace, self._name)
         if live is None or live["spec"].get("holderIdentity") != self._identity:
             holder = live["spec"].get("holderIdentity") if live is not None else "nobody"
             raise LeadershipLostError(f"the lease is held by {holder}")
         self._lease = live
+        return live
 
     async def _create_again(self, started: float) -> None:
         """Somebody deleted the Lease; whoever makes it anew holds it."""

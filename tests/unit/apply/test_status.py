@@ -46,7 +46,7 @@ async def test_status_is_written_once_and_only_on_the_status(room):
 
 
 async def test_field_that_is_said_no_more_is_taken_back(room):
-    api, _, writer = room
+    _, _, writer = room
     await writer.write(REF, {**STATUS, "url": "http://x"})
     assert await writer.write(REF, STATUS)
 
@@ -60,7 +60,7 @@ async def test_generation_is_never_taken_back(room):
 
 
 async def test_another_incarnation_is_not_written_to(room):
-    api, store, writer = room
+    api, _, writer = room
     other = ObjectRef(REF.api_version, REF.kind, REF.namespace, REF.name, "u0")
     assert not await writer.write(other, STATUS)
     api.objects["InferenceModel", "ns", "m"]["metadata"]["uid"] = "u2"

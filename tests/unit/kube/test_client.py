@@ -144,7 +144,7 @@ async def test_server_that_asks_for_a_pause_is_heard():
 
 
 async def test_refusals_carry_the_servers_words():
-    with pytest.raises(Invalid, match="patch jobs ns/j: spec.template: field is immutable"):
+    with pytest.raises(Invalid, match=r"patch jobs ns/j: spec\.template: field is immutable"):
         await Server(refuse(422, "spec.template: field is immutable")).client().apply(JOB)
     with pytest.raises(Conflict):
         await Server(refuse(409)).client().create(JOB)

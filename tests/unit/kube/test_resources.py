@@ -42,8 +42,9 @@ def test_unknown_kind_names_the_table():
 
 
 def test_owners_are_applied_before_what_refers_to_them():
-    order = ["ServiceAccount", "Service", "Deployment", "HorizontalPodAutoscaler"]
-    assert sorted(reversed(order), key=apply_rank) == order
+    shuffled = ["HorizontalPodAutoscaler", "Deployment", "ServiceAccount", "Service"]
+    want = ["ServiceAccount", "Service", "Deployment", "HorizontalPodAutoscaler"]
+    assert sorted(shuffled, key=apply_rank) == want
     assert apply_rank("Gadget") == len(APPLY_ORDER)
 
 

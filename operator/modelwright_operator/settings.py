@@ -65,7 +65,7 @@ class Settings(_Section):
     artifact_repository: str = Field(min_length=1)
     images: Images
     insecure_registries: tuple[str, ...] = ()
-    registry_secret: str = "modelwright-registry"  # noqa: S105 - a Secret's name, not a secret
+    registry_secret: str = ""  # a dockerconfigjson Secret's name in each served namespace
     ca_bundle_config_map: str = ""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     watch_namespaces: tuple[str, ...] = ()

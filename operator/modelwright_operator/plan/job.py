@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelwright_artifact.request import BuildRequest
 from modelwright_operator.plan import names
-from modelwright_operator.plan.pods import container_security_context, pod_security_context
+from modelwright_operator.plan.pods import (
+    container_security_context,
+    pod_security_context,
+    pull_secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,7 +112,7 @@ def _pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 10,
-        "imagePullSecrets": [{"name": settings.registry_secret}],
+        **pull_secrets(settings),
         "securityContext": pod_security_context(),
         "affinity": _affinity(profile),
         "containers": [_container(build, request, volumes, settings)],
@@ -146,7 +150,8 @@ def _environment(build: BuildView, settings: Settings) -> Iterator[tuple[str, st
     yield "MODELWRIGHT_REPOSITORY", build.spec.repository
     if settings.insecure_registries:
         yield "MODELWRIGHT_INSECURE_REGISTRIES", ",".join(settings.insecure_registries)
-    yield "DOCKER_CONFIG", names.REGISTRY_CREDENTIALS_PATH
+    if settings.registry_secret:
+        yield "DOCKER_CONFIG", names.REGISTRY_CREDENTIALS_PATH
     if settings.ca_bundle_config_map:
         yield "MODELWRIGHT_CA_BUNDLE", f"{names.CA_BUNDLE_PATH}/{names.CA_BUNDLE_KEY}"
     yield "TMPDIR", names.SCRATCH_PATH
@@ -161,9 +166,10 @@ def _volumes(
         {"name": "scratch", "emptyDir": {}},
         {"name": "scratch", "mountPath": names.SCRATCH_PATH},
     )
-    yield _secret_volume(
-        "registry", settings.registry_secret, names.REGISTRY_CREDENTIALS_PATH, optional=True
-    )
+    if settings.registry_secret:
+        yield _secret_volume(
+            "registry", settings.registry_secret, names.REGISTRY_CREDENTIALS_PATH, is_docker=True
+        )
     if settings.ca_bundle_config_map:
         yield (
             {"name": "ca", "configMap": {"name": settings.ca_bundle_config_map}},
@@ -171,7 +177,7 @@ def _volumes(
         )
     for source, secret in sorted(credentials.items()):
         path = f"{names.SOURCE_CREDENTIALS_PATH}/{source}"
-        yield _secret_volume(f"credentials-{source}", secret, path, optional=False)
+        yield _secret_volume(f"credentials-{source}", secret, path)
     for claim in pvc_claims(request):
         volume = names.child_name(claim, prefix="pvc-")
         yield (
@@ -181,11 +187,11 @@ def _volumes(
 
 
 def _secret_volume(
-    name: str, secret: str, path: str, *, optional: bool
+    name: str, secret: str, path: str, *, is_docker: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    source: dict[str, Any] = {"secretName": secret, "optional": optional}
-    if optional:
-        # A dockerconfigjson Secret, under the name registry clients look for.
+    source: dict[str, Any] = {"secretName": secret}
+    if is_docker:
+        # Under the name that registry clients look for.
         source["items"] = [{"key": ".dockerconfigjson", "path": "config.json"}]
     return (
         {"name": name, "secret": source},

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from modelwright_artifact.hardware import PROFILES
 from modelwright_operator.plan import names
-from modelwright_operator.plan.pods import container_security_context, pod_security_context
+from modelwright_operator.plan.pods import (
+    container_security_context,
+    pod_security_context,
+    pull_secrets,
+)
 from modelwright_operator.plan.podstate import termination_message
 from modelwright_operator.plan.types import Manifest, ObjectRef, Plan, Settled
 from modelwright_operator.plan.types import Waiting as WaitingFor
@@ -132,7 +136,7 @@ def build_probe_pod(node: str, namespace: str, owner: str | None, settings: Sett
             "activeDeadlineSeconds": PROBE_DEADLINE_SECONDS,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "imagePullSecrets": [{"name": settings.registry_secret}],
+            **pull_secrets(settings),
             "securityContext": pod_security_context(),
             "containers": [
                 {

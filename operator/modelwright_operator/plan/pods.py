@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.plan import names
+
+if TYPE_CHECKING:
+    from modelwright_operator.settings import Settings
 
 
 def pod_security_context() -> dict[str, Any]:
@@ -25,3 +28,10 @@ def container_security_context() -> dict[str, Any]:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def pull_secrets(settings: Settings) -> dict[str, Any]:
+    """The pull secret the installation names; a reference to none would warn for ever."""
+    if not settings.registry_secret:
+        return {}
+    return {"imagePullSecrets": [{"name": settings.registry_secret}]}

@@ -9,7 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.plan import names
-from modelwright_operator.plan.pods import container_security_context, pod_security_context
+from modelwright_operator.plan.pods import (
+    container_security_context,
+    pod_security_context,
+    pull_secrets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +136,7 @@ def _pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "imagePullSecrets": [{"name": settings.registry_secret}],
+        **pull_secrets(settings),
         "securityContext": pod_security_context(),
         "topologySpreadConstraints": [
             {
@@ -174,6 +178,7 @@ def _server_container(
         "resources": {kind: dict(values) for kind, values in resources.items()},
         "readinessProbe": {
             "httpGet": {"path": "/v2/health/ready", "port": "http"},
+            "initialDelaySeconds": 1,
             "periodSeconds": 2,
             "timeoutSeconds": 2,
             "failureThreshold": 2,

@@ -61,7 +61,9 @@ def check_workload(observed: ModelObserved, deployment: Object | None) -> Findin
 def check_scaling(scaling: Scaling, autoscaler: Object | None) -> Finding:
     """Whether the number of servers is fixed, moved by an autoscaler, or stuck."""
     if not scaling.is_automatic:
-        return _scaling("True", Reason.FIXED_REPLICAS, f"{scaling.minimum} replicas, fixed")
+        return _scaling(
+            "True", Reason.FIXED_REPLICAS, f"fixed number of replicas: {scaling.minimum}"
+        )
     conditions = {
         item.get("type"): item
         for item in (autoscaler or {}).get("status", {}).get("conditions", [])

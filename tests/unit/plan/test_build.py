@@ -19,7 +19,7 @@ from tests.support import builders as a
 if TYPE_CHECKING:
     from modelwright_operator.plan.build import BuildPlan
 
-SETTINGS = a.settings(build={"retrySeconds": 100})
+SETTINGS = a.settings(build={"retrySeconds": 100}, registrySecret="modelwright-registry")
 (BUILD,) = a.wanted_builds(a.model(), SETTINGS)
 
 

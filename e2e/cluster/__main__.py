@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e2e.cluster.binaries import BINARIES, BinaryCache
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.spec import DEFAULT_NAME, MAX_NODES, ClusterSpec, HostPorts
+from e2e.cluster.status import observe_components, render_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     clean_parser.add_argument("--all", action="store_true", help="remove the built programs too")
     build_parser_ = _add(commands, "build", build, "build the cluster's programs")
     build_parser_.add_argument("names", nargs="*", metavar="PROGRAM", help="default: all")
+    _add(commands, "status", status, "show what runs, and the addresses of this machine")
+    images_parser = _add(commands, "images", images, "build and push Modelwright's images")
+    images_parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    forward_parser = _add(commands, "forward", forward, "lead a port of this machine to a service")
+    forward_parser.add_argument("target", help="namespace/service:port, or address:port")
+    forward_parser.add_argument("--host-port", type=int, help="default: a free one")
     _add(commands, "env", env, 'print shell exports: eval "$(python -m e2e.cluster env)"')
     logs_parser = _add(commands, "logs", logs, "print the log of a component")
     logs_parser.add_argument("component", nargs="?")
@@ -64,6 +72,11 @@ def _add_up(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument(
         "--controller-manager", action="store_true", help="with --control-plane-only"
+    )
+    parser.add_argument("--scheduler", action="store_true", help="with --control-plane-only")
+    parser.add_argument("--kwok", action="store_true", help="play kubelets of fake nodes")
+    parser.add_argument(
+        "--kwok-stages", type=Path, action="append", default=[], metavar="FILE", help="repeatable"
     )
     parser.add_argument("--audit-log", action="store_true", help="write metadata of all requests")
     parser.add_argument("--port-base", type=int, help="first of three ports on 127.0.0.1")
@@ -88,7 +101,10 @@ def up(options: argparse.Namespace) -> int:
         host_ports=None if base is None else HostPorts(base, base + 1, base + 2),
         control_plane_only=options.control_plane_only,
         controller_manager=options.controller_manager,
+        scheduler=options.scheduler,
         audit_log=options.audit_log,
+        kwok=options.kwok,
+        kwok_stages=tuple(options.kwok_stages),
     )
     cluster = Cluster(spec).up()
     print(f"kubeconfig: {cluster.kubeconfig}")
@@ -115,6 +131,36 @@ def build(options: argparse.Namespace) -> int:
     paths = BinaryCache.default().ensure(options.names or tuple(BINARIES), cluster.progress)
     for path in paths.values():
         print(path)
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print what runs; the exit status tells whether all of it does."""
+    cluster = _cluster(options)
+    components = observe_components(cluster.supervisor)
+    if not components:
+        print(f"cluster {options.name} is down; start it: python -m e2e.cluster up")
+        return 1
+    print(render_table(components))
+    print()
+    for name, value in cluster.environment().items():
+        if name != "PATH":
+            print(f"{name}={value}")
+    return 0 if all(component.is_running for component in components) else 1
+
+
+def images(options: argparse.Namespace) -> int:
+    # Building images needs tools that a cluster does not.
+    from e2e.cluster.images import main as build_images
+
+    cluster = _cluster(options)
+    registries = ("--registry", cluster.host_registry, "--pull-registry", cluster.registry)
+    return build_images([*registries, *options.arguments])
+
+
+def forward(options: argparse.Namespace) -> int:
+    port = _cluster(options).forward(options.target, host_port=options.host_port)
+    print(f"127.0.0.1:{port}")
     return 0
 
 

@@ -9,7 +9,7 @@ from string import Template
 from typing import TYPE_CHECKING, Final
 
 from e2e.cluster.binaries import architecture
-from e2e.cluster.oci_archive import write_archive
+from e2e.cluster.oci_archive import build_image, write_archive
 from e2e.cluster.spec import DNS_SERVICE, cache_directory
 
 if TYPE_CHECKING:
@@ -30,21 +30,22 @@ class Image:
     archive: Path
 
 
-def ensure_image(binary: Path) -> Image:
-    """Return the image of a binary in the binary cache, made when it is not there yet."""
+def ensure_image(binary: Path) -> tuple[Image, bool]:
+    """Return the image of a binary in the binary cache, and whether it was made now."""
     key = binary.parent.name
     image = Image(
         reference=f"localhost/{binary.name}:{key}",
         archive=cache_directory() / "images" / f"{binary.name}-{key}.tar",
     )
-    if not image.archive.exists():
-        write_archive(
-            image.archive,
-            reference=image.reference,
-            binary=binary,
-            architecture=architecture(),
-        )
-    return image
+    if image.archive.exists():
+        return image, False
+    content = build_image(
+        {binary.name: binary.read_bytes()},
+        architecture=architecture(),
+        entrypoint=[f"/{binary.name}"],
+    )
+    write_archive(image.archive, content, reference=image.reference)
+    return image, True
 
 
 def apply_addon(name: str, image: Image, kubectl: Kubectl, pki: Pki) -> None:

@@ -82,13 +82,27 @@ BINARIES: Final = {
         Binary("kwok", "kubernetes", "sigs.k8s.io/kwok/cmd/kwok"),
         Binary("coredns", "kubernetes", "./cmd/coredns"),
         Binary("pause", "kubernetes", "./cmd/pause"),
+        Binary("webtool", "kubernetes", "./cmd/webtool"),
+        Binary("kstatus", "kubernetes", "./cmd/kstatus"),
         _containerd("containerd"),
         _containerd("containerd-shim-runc-v2"),
         _containerd("ctr"),
     )
 }
-CONTROL_PLANE: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
-WHOLE_CLUSTER: Final = tuple(name for name in BINARIES if name != "kwok")
+# What a cluster with real nodes runs.
+WHOLE_CLUSTER: Final = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubectl",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "ctr",
+    "kubelet",
+    "kube-proxy",
+    "pause",
+)
 
 
 def version_stamp(version: str) -> str:
@@ -128,9 +142,6 @@ class BinaryCache:
     def path(self, name: str) -> Path:
         binary = BINARIES[name]
         return self.directory / binary.key(go_version()) / name
-
-    def has(self, name: str) -> bool:
-        return self.path(name).exists()
 
     def ensure(self, names: Iterable[str], progress: Progress) -> dict[str, Path]:
         """Build what is missing and return the path of each."""

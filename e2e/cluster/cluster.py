@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from e2e.cluster.addons import apply_addon, ensure_image, wait_for_addon
-from e2e.cluster.binaries import CONTROL_PLANE, WHOLE_CLUSTER, BinaryCache, link_binaries
+from e2e.cluster.binaries import WHOLE_CLUSTER, BinaryCache, link_binaries
 from e2e.cluster.controlplane import (
     LOOPBACK,
     ControlPlane,
@@ -23,6 +23,8 @@ from e2e.cluster.files import locked, write_if_changed
 from e2e.cluster.forward import Mapping
 from e2e.cluster.kubeconfig import build_kubeconfig
 from e2e.cluster.kubectl import Kubectl
+from e2e.cluster.kwok import NAME as KWOK
+from e2e.cluster.kwok import Kwok
 from e2e.cluster.mounts import unmount_below
 from e2e.cluster.network import Network, ensure_inotify_limits
 from e2e.cluster.node import Node
@@ -54,13 +56,7 @@ if TYPE_CHECKING:
 
 FORWARDER: Final = "forward"
 FORWARDER_SECONDS: Final = 30.0
-# From the one that others need most to the one that needs most others.
-CONTROL_PLANE_ORDER: Final = (
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-)
+STORE_AND_API: Final = ("etcd", "kube-apiserver")
 
 
 class Cluster:
@@ -150,12 +146,17 @@ class Cluster:
 
         Args:
             target: `namespace/service:port`, or an address that the first node reaches.
-            host_port: the port on 127.0.0.1; a free one when not given.
+            host_port: the port on 127.0.0.1; when not given, the one of the last call for this
+                target, or a free one.
         """
-        host_port = host_port or find_free_ports(1)[0]
         address, _, port = self._resolve(target).rpartition(":")
-        name = f"{FORWARDER}-{host_port}"
+        name = f"{FORWARDER}-{re.sub('[^a-z0-9]', '-', target)}"
+        remembered = self.layout.run / f"{name}.port"
+        if host_port is None:
+            known = remembered.exists() and self.supervisor.is_alive(name)
+            host_port = int(remembered.read_text()) if known else find_free_ports(1)[0]
         self._ensure_forwarder(name, [Mapping(host_port, address, int(port))])
+        write_if_changed(remembered, str(host_port))
         return host_port
 
     def nodes(self) -> list[Node]:
@@ -171,9 +172,8 @@ class Cluster:
         """Return the ports of this machine, the same from the first `up` to `clean`."""
         if self.spec.host_ports is not None:
             return self.spec.host_ports
-        remembered = self.layout.root / "host-ports.json"
-        if remembered.exists():
-            return HostPorts(**json.loads(remembered.read_text()))
+        if self._remembered_ports.exists():
+            return HostPorts(**json.loads(self._remembered_ports.read_text()))
         if self.spec.name == DEFAULT_NAME:
             return HostPorts()
         return HostPorts(*find_free_ports(3))
@@ -181,13 +181,18 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """Return what a shell needs to work with this cluster."""
         values = {"KUBECONFIG": str(self.kubeconfig)}
-        if not self.spec.control_plane_only:
+        if self._remembered_ports.exists():
             values |= {
                 "MODELWRIGHT_REGISTRY": self.host_registry,
                 "MODELWRIGHT_REGISTRY_TLS": self.host_registry_tls,
                 "MODELWRIGHT_CA_BUNDLE": str(self.ca_bundle),
             }
         return {**values, "PATH": f"{self.layout.binaries}:{os.environ.get('PATH', '')}"}
+
+    @property
+    def _remembered_ports(self) -> Path:
+        """The file that a cluster with nodes, and so with a forwarder, has."""
+        return self.layout.root / "host-ports.json"
 
     @property
     def _mode(self) -> str:
@@ -202,24 +207,23 @@ class Cluster:
             self._up_whole()
 
     def _up_control_plane_only(self) -> None:
-        self._ensure_binaries(CONTROL_PLANE)
-        keep = any(self.supervisor.is_alive(name) for name in CONTROL_PLANE_ORDER)
+        names = self.spec.control_plane
+        self._ensure_binaries((*names, "kubectl"))
+        keep = any(self.supervisor.is_alive(name) for name in STORE_AND_API)
         ports = choose_ports(self.layout.root / "ports.json", keep=keep)
         plane = ControlPlane(self.layout, self.pki, ports=ports, audit_log=self.spec.audit_log)
         plane.ensure_pki()
         plane.write_configuration()
         self._write_kubeconfig(plane.server)
-        last = 3 if self.spec.controller_manager else 2
-        plane.up(self.supervisor, self.progress, names=CONTROL_PLANE_ORDER[:last])
+        plane.up(self.supervisor, self.progress, names=names)
+        self._up_kwok(plane, self.kubeconfig)
 
     def _up_whole(self) -> None:
         if os.geteuid() != 0:
             raise ClusterError("a real node needs root; without it there is --control-plane-only")
         ensure_packages(NODE_PACKAGES, self.progress)
-        binaries = self._ensure_binaries(WHOLE_CLUSTER)
-        write_if_changed(
-            self.layout.root / "host-ports.json", json.dumps(asdict(self.host_ports())) + "\n"
-        )
+        binaries = self._ensure_binaries((*WHOLE_CLUSTER, *self.spec.addons))
+        write_if_changed(self._remembered_ports, json.dumps(asdict(self.host_ports())) + "\n")
         with self.progress.step("network") as step:
             ensure_inotify_limits()
             if not self.network.ensure_hub():
@@ -235,12 +239,13 @@ class Cluster:
         plane.write_configuration()
         self._write_kubeconfig(f"https://{LOOPBACK}:{self.host_ports().api}")
         Registries(self.layout, self.pki, self.network.hub).up(self.supervisor, self.progress)
-        plane.up(self.supervisor, self.progress, names=CONTROL_PLANE_ORDER)
+        plane.up(self.supervisor, self.progress, names=self.spec.control_plane)
         self._up_forwarder()
         images = self._ensure_images(binaries)
         for index in range(1, self.spec.nodes + 1):
             self._up_node(NodeAddress(index), images)
         self._up_addons(images)
+        self._up_kwok(plane, plane.kubeconfig("kwok"))
 
     def _ensure_binaries(self, names: tuple[str, ...]) -> dict[str, Path]:
         paths = BinaryCache.default().ensure(names, self.progress)
@@ -250,9 +255,10 @@ class Cluster:
     def _ensure_images(self, binaries: dict[str, Path]) -> dict[str, Image]:
         names = ("pause", *self.spec.addons)
         with self.progress.step("images of the add-ons") as step:
-            images = {name: ensure_image(binaries[name]) for name in names}
-            step.note = ", ".join(names)
-        return images
+            made = {name: ensure_image(binaries[name]) for name in names}
+            if not any(was_made for _, was_made in made.values()):
+                step.was_done("in the cache")
+        return {name: image for name, (image, _) in made.items()}
 
     def _up_forwarder(self) -> None:
         ports = self.host_ports()
@@ -283,11 +289,32 @@ class Cluster:
                 step.was_done()
 
     def _up_addons(self, images: dict[str, Image]) -> None:
+        with self.progress.step("apply the add-ons") as step:
+            for name in self.spec.addons:
+                apply_addon(name, images[name], self._kubectl(), self.pki)
+            step.note = ", ".join(self.spec.addons)
         for name in self.spec.addons:
-            apply_addon(name, images[name], self._kubectl(), self.pki)
-        for name in self.spec.addons:
-            with self.progress.step(name):
+            with self.progress.step(f"{name} pods") as step:
                 wait_for_addon(name, self._kubectl())
+                if not self.supervisor.started:
+                    step.was_done()
+
+    def _up_kwok(self, plane: ControlPlane, kubeconfig: Path) -> None:
+        """Play kubelets, where asked for; a change of its stages starts it anew."""
+        if not self.spec.kwok:
+            self.supervisor.stop(KWOK)
+            return
+        self._ensure_binaries((KWOK,))
+        kwok = Kwok(
+            self.layout.binaries / KWOK,
+            kubeconfig,
+            plane.ports.kwok,
+            self.spec.kwok_stages,
+            plane.namespace,
+        )
+        with self.progress.step(KWOK) as step:
+            if not kwok.up(self.supervisor):
+                step.was_done()
 
     def _ensure_forwarder(self, name: str, mappings: list[Mapping]) -> bool:
         command = (
@@ -350,13 +377,13 @@ class Cluster:
     def _down(self) -> None:
         stop = self.supervisor.stop
         for name in self.supervisor.names():
-            if name.startswith(FORWARDER) or name == "kwok":
+            if name.startswith((FORWARDER, KWOK)):
                 stop(name)
-        for name in reversed(CONTROL_PLANE_ORDER[2:]):
+        for name in ("kube-scheduler", "kube-controller-manager"):
             stop(name)
         for node in reversed(self.nodes()):
             node.down(self.supervisor)
-        for name in (*reversed(CONTROL_PLANE_ORDER[:2]), *self.supervisor.names()):
+        for name in (*reversed(STORE_AND_API), *self.supervisor.names()):
             stop(name)
         unmount_below(self.layout.nodes)
         self.network.delete()

@@ -52,6 +52,7 @@ class ControlPlanePorts:
     etcd_peer: int = 2380
     controller_manager: int = 10257
     scheduler: int = 10259
+    kwok: int = 10247
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class ControlPlane:
         hosts = ("localhost", *_service_names(), LOOPBACK, HUB_ADDRESS, KUBERNETES_SERVICE)
         pki.ensure_issued("kube-apiserver", Subject("kube-apiserver", hosts=hosts))
         pki.ensure_issued("admin", Subject("admin", "system:masters"))
+        pki.ensure_issued("kwok", Subject("kwok", "system:masters"))
         pki.ensure_issued("kubelet-client", Subject("kube-apiserver", "system:masters"))
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
             pki.ensure_issued(name, Subject(f"system:{name}"))
@@ -84,9 +86,9 @@ class ControlPlane:
         pki.ensure_issued("front-proxy-client", front_proxy, authority="front-proxy-ca")
 
     def write_configuration(self) -> None:
-        for user in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
+        for user in ("kube-controller-manager", "kube-scheduler", "kwok"):
             content = build_kubeconfig(self.server, self.pki, user, cluster_name="local")
-            write_if_changed(self._kubeconfig(user), content, mode=0o600)
+            write_if_changed(self.kubeconfig(user), content, mode=0o600)
         write_if_changed(self._audit_policy(), json.dumps(AUDIT_POLICY, indent=1) + "\n")
 
     def etcd(self) -> Component:
@@ -161,12 +163,12 @@ class ControlPlane:
             *SHORT_WAITS,
         )
         name = "kube-controller-manager"
-        return self._component(name, flags, self._kubeconfig(name))
+        return self._component(name, flags, self.kubeconfig(name))
 
     def scheduler(self) -> Component:
         name = "kube-scheduler"
         flags = self._client_flags(name, self.ports.scheduler)
-        return self._component(name, flags, self._kubeconfig(name))
+        return self._component(name, flags, self.kubeconfig(name))
 
     def api_endpoint(self) -> Endpoint:
         return self._endpoint(self.ports.api, self.address, tls=self.pki.client_context("admin"))
@@ -205,7 +207,7 @@ class ControlPlane:
         return Component(name, command, self.namespace, configuration=configuration)
 
     def _client_flags(self, user: str, port: int) -> tuple[str, ...]:
-        kubeconfig = self._kubeconfig(user)
+        kubeconfig = self.kubeconfig(user)
         return (
             f"--kubeconfig={kubeconfig}",
             f"--authentication-kubeconfig={kubeconfig}",
@@ -223,7 +225,7 @@ class ControlPlane:
     ) -> Endpoint:
         return Endpoint(address, port, self.namespace, tls)
 
-    def _kubeconfig(self, user: str) -> Path:
+    def kubeconfig(self, user: str) -> Path:
         return self.layout.configuration / f"{user}.kubeconfig"
 
     def _audit_policy(self) -> Path:
@@ -234,7 +236,7 @@ def choose_ports(path: Path, *, keep: bool) -> ControlPlanePorts:
     """Return free ports of this machine and remember them, or those remembered."""
     if keep and path.exists():
         return ControlPlanePorts(**json.loads(path.read_text()))
-    free = find_free_ports(5)
+    free = find_free_ports(6)
     ports = ControlPlanePorts(*free)
     write_if_changed(path, json.dumps(asdict(ports)) + "\n")
     return ports

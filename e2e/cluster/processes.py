@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 TERMINATE_SECONDS = 15.0
 KILL_SECONDS = 10.0
+START_SECONDS = 30.0
 LOG_TAIL_LINES = 15
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -168,15 +169,16 @@ class Supervisor:
         pid_file.unlink(missing_ok=True)
         launcher = ("/bin/sh", "-c", LAUNCHER, "sh", str(pid_file), str(BOOT_ID), *command)
         with self.log(component.name).open("ab") as log:
-            process = subprocess.Popen(
-                launcher,
+            # In a session of its own, and no child of ours: neither Ctrl-C nor our end reaches it.
+            subprocess.run(
+                ("setsid", "--fork", *launcher),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **component.environment},
-                start_new_session=True,
+                check=True,
             )
-        _wait_for_pid_file(pid_file, process)
+        _wait_for_pid_file(pid_file)
 
     def _pid_file(self, name: str) -> Path:
         return self.run_directory / f"{name}.pid"
@@ -214,9 +216,9 @@ def end_process(identity: Identity, patience_seconds: float) -> bool:
     raise ClusterError(f"process {identity.pid} does not end, not even by SIGKILL")
 
 
-def _wait_for_pid_file(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + KILL_SECONDS
+def _wait_for_pid_file(path: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
     while not path.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             raise ClusterError(f"cannot write {path}; is the disk full?")
         time.sleep(0.005)

@@ -41,7 +41,11 @@ class HostPorts:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """What to run. Everything has a default; two names give two clusters side by side."""
+    """What to run. Everything has a default; two names give two clusters side by side.
+
+    `controller_manager` and `scheduler` ask for them in a control plane without nodes; a cluster
+    with nodes always has them, and so has one with KWOK, whose nodes are only played.
+    """
 
     name: str = DEFAULT_NAME
     nodes: int = 1
@@ -50,9 +54,21 @@ class ClusterSpec:
     host_ports: HostPorts | None = None
     control_plane_only: bool = False
     controller_manager: bool = False
+    scheduler: bool = False
     audit_log: bool = False
     kwok: bool = False
     kwok_stages: tuple[Path, ...] = ()
+
+    @property
+    def control_plane(self) -> tuple[str, ...]:
+        """The control plane's programs in the order in which they start."""
+        played = not self.control_plane_only or self.kwok
+        names = ["etcd", "kube-apiserver"]
+        if played or self.controller_manager:
+            names.append("kube-controller-manager")
+        if played or self.scheduler:
+            names.append("kube-scheduler")
+        return tuple(names)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", self.name):

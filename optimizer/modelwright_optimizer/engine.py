@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,12 @@ ENGINE_ERRORS: Final = (
     ort.capi.onnxruntime_pybind11_state.RuntimeException,
     RuntimeError,
     ValueError,
+)
+
+
+# What ONNX Runtime puts before its sentence: status, source file, C++ signature.
+_PREAMBLE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:(?:\S*/)?\S+\.(?:cc|h):\d+ .*?\)(?: const)? )?"
 )
 
 
@@ -76,6 +83,13 @@ class Graph:
             spec.name: np.concatenate([part[spec.name] for part in parts])[:rows]
             for spec in self.outputs
         }
+
+
+def describe_error(error: Exception) -> str:
+    """The first line of what ONNX Runtime or ONNX says, without its insides or a full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _PREAMBLE.sub("", lines[0]) if lines else type(error).__name__
+    return text[:300].strip(" .:")
 
 
 def open_graph(model: bytes | Path, threads: int, *, optimize: bool = True) -> Graph:

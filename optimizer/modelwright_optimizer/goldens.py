@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from modelwright_optimizer.engine import Graph, Tensors, open_graph
+from modelwright_optimizer.engine import Tensors, open_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,11 +103,6 @@ def build_golden_outputs(probe: Probe, rows: NDArray[np.int64]) -> GoldenOutputs
             distance = max(distance, float(moved.max(initial=0.0)))
     atol = max(MARGIN * distance, FLOOR * largest)
     return GoldenOutputs(outputs, atol=float(f"{atol:.3g}"), rtol=0.0)
-
-
-def describe_rows(graph: Graph) -> int:
-    """How many rows one golden call takes."""
-    return graph.fixed_rows or 1
 
 
 def _jitter(inputs: Mapping[str, NDArray[Any]], seed: int) -> dict[str, NDArray[Any]]:

@@ -41,8 +41,8 @@ def bound_paired_drop(lost: int, gained: int, rows: int, confidence: float = CON
     """Drop in the share of right answers: `lost` rows only the reference has right.
 
     The score interval on the discordant pairs, widened where it is too sure of itself: with few
-    discordant pairs the exact binomial bound on the net loss counts, so that no disagreement in
-    n rows proves a drop below x only where (1 - x)^n <= 1 - confidence.
+    discordant pairs the exact binomial bound on the net difference counts, so that no
+    disagreement in n rows proves a drop below x only where (1 - x)^n <= 1 - confidence.
     """
     return Bounds(
         (lost - gained) / rows,
@@ -84,7 +84,7 @@ def rows_to_prove(limit: float, confidence: float = CONFIDENCE) -> int:
 def _limit_drop(lost: int, gained: int, rows: int, confidence: float) -> float:
     limit = _score_limit(lost, gained, rows, confidence)
     if lost < gained:
-        return limit
+        return max(limit, -lower_share(gained - lost, rows, confidence))
     return max(limit, upper_share(lost - gained, rows, confidence))
 
 

@@ -261,17 +261,25 @@ def _name_rows(comparison: _Comparison, scores: Scores, reference: Scores, limit
 
 
 def find_rows_needed(lost: int, gained: int, rows: int, limit: float) -> int | None:
-    """The least number of rows (within 2 %) that would prove the limit at these rates."""
-    if limit <= 0:
+    """A number of rows that would prove the limit at these rates, close to the least one."""
+
+    def proves(count: int) -> bool:
+        factor = count / rows
+        drop = bound_paired_drop(round(lost * factor), round(gained * factor), count)
+        return drop.high <= limit
+
+    if limit <= 0 or (lost - gained) / rows >= limit:
         return None
-    needed = max(rows, rows_to_prove(limit))
-    while needed <= MOST_ROWS_NAMED:
-        factor = needed / rows
-        drop = bound_paired_drop(round(lost * factor), round(gained * factor), needed)
-        if drop.high <= limit:
-            return needed
-        needed += max(1, needed // 50)
-    return None
+    enough = max(rows, rows_to_prove(limit))
+    too_few = rows
+    while not proves(enough):
+        too_few, enough = enough, enough + enough // 4 + 1
+        if enough > MOST_ROWS_NAMED:
+            return None
+    while enough - too_few > max(1, enough // 50):
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if proves(middle) else (middle, enough)
+    return enough
 
 
 def _build_accuracy(metric: Metric, comparison: _Comparison) -> Accuracy:

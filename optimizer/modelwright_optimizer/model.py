@@ -19,7 +19,13 @@ from google.protobuf.message import DecodeError
 
 from modelwright_artifact.errors import ArtifactError
 from modelwright_artifact.fields import check_plain_path
-from modelwright_optimizer.engine import ENGINE_ERRORS, Graph, UnsupportedTensor, open_graph
+from modelwright_optimizer.engine import (
+    ENGINE_ERRORS,
+    Graph,
+    UnsupportedTensor,
+    describe_error,
+    open_graph,
+)
 from modelwright_optimizer.failures import BuildFailure, Reason
 
 if TYPE_CHECKING:
@@ -53,6 +59,11 @@ def load_model(path: Path, threads: int) -> Model:
     _check_by_onnx(path)
     _load_weights(proto, path.parent)
     opset = read_opset(proto)
+    if opset > onnx.defs.onnx_opset_version():
+        raise _invalid(
+            f"The model uses opset {opset}; opsets up to {onnx.defs.onnx_opset_version()} are "
+            "known here. Export it with an earlier one."
+        )
     if opset < WANTED_OPSET:
         proto = _convert_opset(proto, opset)
     return Model(proto, _open(proto, threads), opset)
@@ -193,7 +204,7 @@ def _check_by_onnx(path: Path) -> None:
         onnx.checker.check_model(str(path))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise _invalid(
-            f"The ONNX checker refuses the model: {_first_line(error)}. Export it again."
+            f"The ONNX checker refuses the model: {describe_error(error)}. Export it again."
         ) from error
 
 
@@ -201,7 +212,7 @@ def _load_weights(proto: onnx.ModelProto, folder: Path) -> None:
     try:
         onnx.load_external_data_for_model(proto, str(folder))
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise _invalid(f"The model's weights cannot be read: {_first_line(error)}.") from error
+        raise _invalid(f"The model's weights cannot be read: {describe_error(error)}.") from error
 
 
 def _convert_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
@@ -214,7 +225,7 @@ def _convert_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise _invalid(
             f"The model uses opset {opset} and cannot be converted to {WANTED_OPSET} "
-            f"({_first_line(error)}): export it with opset {WANTED_OPSET} or later."
+            f"({describe_error(error)}): export it with opset {WANTED_OPSET} or later."
         ) from error
 
 
@@ -225,7 +236,8 @@ def _open(proto: onnx.ModelProto, threads: int) -> Graph:
         raise _invalid(str(error)) from error
     except ENGINE_ERRORS as error:
         raise _invalid(
-            f"ONNX Runtime cannot load the model (opset {read_opset(proto)}): {_first_line(error)}."
+            f"ONNX Runtime cannot load the model (opset {read_opset(proto)}): "
+            f"{describe_error(error)}."
         ) from error
     if not graph.inputs:
         raise _invalid("The model takes no input: there is nothing to serve.")
@@ -268,8 +280,3 @@ def _list_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def _invalid(message: str) -> BuildFailure:
     return BuildFailure(Reason.MODEL_INVALID, message)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".")

@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from modelwright_optimizer.engine import ENGINE_ERRORS
+from modelwright_optimizer.engine import ENGINE_ERRORS, describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +76,9 @@ def apply_passes(
             with _silenced():
                 proto = PASSES[name](proto, step, calibration)
         except (*ENGINE_ERRORS, onnx.checker.ValidationError, KeyError, TypeError) as error:
-            first = str(error).strip().partition("\n")[0][:200]
-            raise PassFailed(f"The pass {name} cannot be applied to this graph: {first}") from error
+            raise PassFailed(
+                f"The pass {name} cannot be applied to this graph: {describe_error(error)}."
+            ) from error
     return proto
 
 

@@ -49,6 +49,11 @@ def test_a_document_without_a_spec_is_told_so() -> None:
     assert check_inference_model(document) == [Violation("spec", "is required")]
 
 
+def test_a_status_that_is_out_of_date_makes_no_spec_wrong() -> None:
+    stored = {**full_model(), "status": {"replicas": "two"}}
+    assert check_inference_model(stored, old={**stored, "status": None}) == []
+
+
 def test_a_spec_goes_over_the_wire_and_back_unchanged() -> None:
     spec = full_model()["spec"]
     assert InferenceModelSpec.model_validate(spec).to_json() == spec

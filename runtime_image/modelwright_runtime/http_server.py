@@ -64,6 +64,7 @@ class Exchange:
         "keep_alive",
         "method",
         "started",
+        "staying",
         "target",
         "work",
     )
@@ -77,6 +78,7 @@ class Exchange:
         self.content_encoding = b""
         self.json_length: bytes | None = None  # Inference-Header-Content-Length as it came
         self.keep_alive = True
+        self.staying = b""  # what HTTP/1.0 must be told when the connection stays open
         self.body: bytes = b""
         self.work: Cancellable | None = None  # set by the handler
 
@@ -105,7 +107,7 @@ class Exchange:
             content_type,
             length,
             headers,
-            b"connection: close\r\n" if closing else b"",
+            b"connection: close\r\n" if closing else self.staying,
         )
         self._answer = [head] if self.method == b"HEAD" else [head, *body]
         self.work = None
@@ -319,10 +321,13 @@ class HttpConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         exchange = self._reading()
-        if self._parser.get_http_version() not in _VERSIONS:
+        version = self._parser.get_http_version()
+        if version not in _VERSIONS:
             self._refuse_and_stop(505, "this server speaks HTTP/1.1 and HTTP/1.0")
         exchange.method = self._parser.get_method()
         exchange.keep_alive = self._parser.should_keep_alive()
+        if version == "1.0":
+            exchange.staying = b"connection: keep-alive\r\n"
         self._in_headers = False
         self._body_started = self._server.loop.time()
         self.deadline = self._body_started + self._limits.body_seconds

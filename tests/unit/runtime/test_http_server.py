@@ -276,6 +276,14 @@ def test_connection_close_and_http_1_0_end_after_their_answer() -> None:
         assert client.transport.ended == "eof"
 
 
+def test_http_1_0_is_told_when_its_connection_stays_open() -> None:
+    client = Client()
+    asked = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    one, two = client.send(asked + asked)
+    assert one["headers"]["connection"] == two["headers"]["connection"] == "keep-alive"
+    assert not client.transport.ended
+
+
 def test_head_is_answered_without_a_body() -> None:
     client = Client()
     client.send(b"HEAD /live HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -19,10 +19,14 @@ KILL_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Hierarchies:
-    """Where cgroups are made: one folder on v2, one per controller on v1."""
+    """Where cgroups are made: one folder on v2, one per controller on v1.
+
+    `beside` are v2 mounts on a v1 machine: the runtime makes empty groups there.
+    """
 
     roots: tuple[Path, ...]
     unified: bool
+    beside: tuple[Path, ...] = ()
 
     @classmethod
     def of_machine(cls) -> Hierarchies:
@@ -54,7 +58,7 @@ class Hierarchies:
             time.sleep(0.05)
 
     def remove(self, name: str) -> None:
-        for root in self.roots:
+        for root in (*self.roots, *self.beside):
             folders = [path for path, _, _ in os.walk(root / name, topdown=False)]
             for folder in folders:
                 with contextlib.suppress(FileNotFoundError):
@@ -71,7 +75,7 @@ class Hierarchies:
 
 
 def parse_hierarchies(mountinfo: str) -> Hierarchies:
-    """Read the mounted hierarchies; a v2 mount beside v1 ones has no controllers for us.
+    """Read the mounted hierarchies; v1 wins where both are.
 
     Raises:
         ClusterError: no cgroups are mounted.
@@ -84,7 +88,7 @@ def parse_hierarchies(mountinfo: str) -> Hierarchies:
         if kind in ("cgroup", "cgroup2"):
             (v1 if kind == "cgroup" else v2).append(Path(before.split()[4]))
     if v1:
-        return Hierarchies(tuple(v1), unified=False)
+        return Hierarchies(tuple(v1), unified=False, beside=tuple(v2))
     if v2:
         return Hierarchies((v2[0],), unified=True)
     raise ClusterError("no cgroups are mounted; real nodes need them")

@@ -132,14 +132,16 @@ class Cluster:
 
     def down(self) -> None:
         """End every process of this cluster; keeps certificates, logs and registry data."""
-        with self._locked(), self.progress.step("down", key=f"{self._mode}/down"):
-            self._down()
+        with self._locked():
+            self._down_step()
 
     def clean(self) -> None:
         """End the cluster and remove all its files."""
-        if self.layout.root.exists():
-            self.down()
-            shutil.rmtree(self.layout.root)
+        with self._locked():
+            if self.layout.root.exists():
+                self._down_step()
+                shutil.rmtree(self.layout.root)
+            self._lock.unlink()
 
     def forward(self, target: str, *, host_port: int | None = None) -> int:
         """Lead a port of this machine into the cluster and return it.
@@ -374,6 +376,12 @@ class Cluster:
         if remembered.exists() and remembered.read_text() != BOOT_ID.read_text():
             self._down()
 
+    def _down_step(self) -> None:
+        with self.progress.step("down", key=f"{self._mode}/down") as step:
+            if not self.supervisor.names():
+                step.was_done("nothing runs")
+            self._down()
+
     def _down(self) -> None:
         stop = self.supervisor.stop
         for name in self.supervisor.names():
@@ -390,8 +398,11 @@ class Cluster:
         for folder in (self.layout.etcd, self.layout.nodes, self.layout.run):
             shutil.rmtree(folder, ignore_errors=True)
 
+    @property
+    def _lock(self) -> Path:
+        # Beside the files that `clean` removes while it holds the lock.
+        return self.layout.root.with_suffix(".lock")
+
     def _locked(self) -> AbstractContextManager[None]:
         waiting = f"another command works on cluster {self.spec.name}; waiting for it"
-        return locked(
-            self.layout.root.with_suffix(".lock"), on_wait=lambda: self.progress.say(waiting)
-        )
+        return locked(self._lock, on_wait=lambda: self.progress.say(waiting))

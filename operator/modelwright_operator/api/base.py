@@ -17,6 +17,7 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 MAX_NAME: Final = 63
 MAX_OBJECT_NAME: Final = 253
+MAX_PHRASE: Final = 64
 MAX_TEXT: Final = 1024
 
 
@@ -72,10 +73,13 @@ UNIQUE: Final = AfterValidator(_refuse_duplicates)
 """What `list_type("set")` means to the API server, for us."""
 
 
-def _cut(value: object) -> object:
-    if isinstance(value, str) and len(value) > MAX_TEXT:
-        return f"{value[: MAX_TEXT - 1]}…"
-    return value
+def _cut_to(most: int) -> BeforeValidator:
+    def cut(value: object) -> object:
+        if isinstance(value, str) and len(value) > most:
+            return f"{value[: most - 1]}…"
+        return value
+
+    return BeforeValidator(cut)
 
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
@@ -84,8 +88,11 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=MAX_OBJECT_NAME)]
 """The name of a Kubernetes object."""
 
-Sentence = Annotated[str, BeforeValidator(_cut), Field(max_length=MAX_TEXT)]
+Sentence = Annotated[str, _cut_to(MAX_TEXT), Field(max_length=MAX_TEXT)]
 """Words for a person, cut rather than refused when they are too many."""
+
+Phrase = Annotated[str, _cut_to(MAX_PHRASE), Field(max_length=MAX_PHRASE)]
+"""A word or two, cut in the same way."""
 
 DecimalText = Annotated[str, Field(min_length=1, max_length=32)]
 """A decimal number as text: the API has no floats."""

@@ -89,6 +89,8 @@ class Reason(StrEnum):
     """The model server ends again and again; the message is its last word."""
     ATTESTATION_FAILED = "AttestationFailed"
     """The node does not reproduce the golden outputs, so the server refuses to serve there."""
+    UNSUPPORTED_HARDWARE = "UnsupportedHardware"
+    """No kept variant runs on the node's CPU; build for its profile, or keep the pod off it."""
     ARTIFACT_MISSING = "ArtifactMissing"
     """The server found no artifact, or an incomplete one, where it was mounted."""
     ROLLING_OUT = "RollingOut"

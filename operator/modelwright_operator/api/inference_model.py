@@ -16,6 +16,7 @@ from modelwright_operator.api.base import (
     Generation,
     Name,
     ObjectName,
+    Phrase,
     Sentence,
     SpecModel,
     StatusModel,
@@ -29,7 +30,7 @@ from modelwright_operator.api.source import Source
 from modelwright_operator.api.variants import VariantTable
 
 MAX_PROFILES = 4
-MAX_RETAINED_BUILDS = 16
+MAX_RETAINED_BUILDS = 32
 MAX_HISTORY = 10
 
 Repository = Annotated[str, Field(min_length=1, max_length=512)]
@@ -201,19 +202,19 @@ class InferenceModelSpec(SpecModel):
 class ModelSummary(StatusModel):
     """The line `kubectl get` prints."""
 
-    ready: Annotated[str, Field(max_length=16)] | None = None
+    ready: Phrase | None = None
     """ready is the status of condition Ready."""
     reason: Annotated[str, Field(max_length=256)] | None = None
     """reason is the reason of condition Ready."""
-    variant: Annotated[str, Field(max_length=256)] | None = None
+    variant: Phrase | None = None
     """variant is the variant that serves."""
-    speedup: Annotated[str, Field(max_length=32)] | None = None
+    speedup: Phrase | None = None
     """speedup is how many times faster than fp32 it is, as measured by the build."""
-    drop: Annotated[str, Field(max_length=64)] | None = None
+    drop: Phrase | None = None
     """drop is the accuracy given up, as measured by the build."""
-    p99: Annotated[str, Field(max_length=32)] | None = None
+    p99: Phrase | None = None
     """p99 is the 99th percentile of the latency, as measured by the build."""
-    replicas: Annotated[str, Field(max_length=32)] | None = None
+    replicas: Phrase | None = None
     """replicas is the number of servers that answer, of those wanted."""
 
 

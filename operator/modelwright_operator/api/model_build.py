@@ -13,6 +13,7 @@ from modelwright_operator.api.base import (
     Generation,
     Name,
     ObjectName,
+    Phrase,
     Sentence,
     SpecModel,
     StatusModel,
@@ -137,7 +138,7 @@ class ModelBuildSpec(SpecModel):
 class BuildProgress(StatusModel):
     """How far a running build is; at most 15 seconds old."""
 
-    step: Annotated[str, Field(max_length=64)] | None = None
+    step: Phrase | None = None
     """step is what the build does now."""
     percent: Annotated[int, integer(0, 100)] | None = None
     """percent is how far it is."""

@@ -10,6 +10,7 @@ from modelwright_operator.api.base import (
     BigCount,
     DecimalText,
     Name,
+    Phrase,
     Sentence,
     StatusModel,
     list_type,
@@ -25,13 +26,13 @@ class VariantRow(StatusModel):
     """profile is the hardware profile it was measured on."""
     name: Name
     """name is the variant's name; serving.variant takes it when it was kept."""
-    recipe: Annotated[str, Field(max_length=128)] | None = None
+    recipe: Phrase | None = None
     """recipe is the recipe that made it."""
-    precision: Annotated[str, Field(max_length=32)] | None = None
+    precision: Phrase | None = None
     """precision is the number format of its weights and activations: fp32, int8."""
     kept: StrictBool | None = None
     """kept tells whether it is in the artifact, so that it can be served."""
-    verdict: Annotated[str, Field(max_length=32)] | None = None
+    verdict: Phrase | None = None
     """verdict is Chosen, Kept, Reference, OverBudget, Undecided, NotFaster, Dominated or Failed."""
     why: Sentence | None = None
     """why explains the verdict."""

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from e2e.cluster import ClusterError
-from modelwright_operator.api.base import MAX_TEXT
+from modelwright_operator.api.base import MAX_PHRASE, MAX_TEXT
 from modelwright_operator.api.crds import KINDS, Kind
+from modelwright_operator.api.inference_model import MAX_RETAINED_BUILDS
 from tests.integration.api.conftest import CRDS
 from tests.unit.api.samples import (
     FULL,
@@ -219,7 +220,7 @@ def test_explain_tells_what_the_reference_tells(installed: Cluster) -> None:
 
 def _longest_variants() -> list[Object]:
     """As many rows as fit, each as long as may be."""
-    words = {"why": "é" * MAX_TEXT, "recipe": "r" * 128, "verdict": "v" * 32}
+    words = {"why": "é" * MAX_TEXT, "recipe": "r" * MAX_PHRASE, "verdict": "v" * MAX_PHRASE}
     return [{**VARIANT, **words, "profile": "p" * 63, "name": f"{i:063}"} for i in range(64)]
 
 
@@ -231,7 +232,7 @@ def test_the_longest_status_of_a_model_is_taken(server: Server) -> None:
         **MODEL_STATUS,
         "variants": _longest_variants(),
         "history": [{**entry, "message": "é" * MAX_TEXT}] * 10,
-        "builds": [f"{i:0253}" for i in range(16)],
+        "builds": [f"{i:0253}" for i in range(MAX_RETAINED_BUILDS)],
         "conditions": [
             {**MODEL_STATUS["conditions"][0], "type": f"T{i}", "message": "é" * MAX_TEXT}
             for i in range(16)

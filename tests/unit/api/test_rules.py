@@ -12,7 +12,11 @@ from modelwright_operator.api.checks import (
     check_model_build,
 )
 from modelwright_operator.api.crds import KINDS
+from modelwright_operator.api.inference_model import InferenceModelSpec
 from modelwright_operator.api.rules import Rule
+from modelwright_operator.plan.observed import ProfileView
+from modelwright_operator.plan.resolve import resolve_request
+from modelwright_operator.settings import parse_settings
 from tests.unit.api.cases import CASES, Case
 from tests.unit.api.cel import check_rules
 
@@ -22,6 +26,9 @@ CHECKS = {
     "ModelBuild": check_model_build,
     "HardwareProfile": check_hardware_profile,
 }
+SETTINGS = parse_settings(
+    {"artifactRepository": "r.example/artifacts", "images": {"optimizer": "o", "runtime": "r"}}
+)
 MESSAGES = {rule.message: rule.name for rules in RULES.values() for rule in rules}
 
 
@@ -83,6 +90,17 @@ def test_patterns_are_re2_and_fit_into_a_raw_string() -> None:
         re2.compile(pattern)
         for construct in ("(?=", "(?!", "(?<", r"\1"):
             assert construct not in pattern, name
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.kind == "InferenceModel" and not c.want], ids=_ids
+)
+def test_what_is_let_through_can_be_asked_for(case: Case) -> None:
+    """The build request is made by other code with checks of its own; they must not disagree."""
+    spec = InferenceModelSpec.model_validate(case.document["spec"])
+    profile = ProfileView(name="x86-avx2", architecture="amd64", features=("avx2", "fma"))
+    request = resolve_request(spec, profile, SETTINGS)
+    assert len(request.key()) == 64
 
 
 def test_a_password_is_not_repeated() -> None:

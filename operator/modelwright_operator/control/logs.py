@@ -35,8 +35,8 @@ def configure_logging(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("modelwright_operator").setLevel(level)
-    # It says on every start that signals are not its own; they are ours on purpose.
-    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    # Signals are ours on purpose, and why it ended is told by whoever starts it again.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.CRITICAL)
 
 
 def _format_value(value: Any) -> str:

@@ -12,6 +12,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # Bookmarks come about every 60 s; kopf itself reconnects a stream that is silent for 70 s.
 SILENCE_SECONDS = 150.0
+# kopf may hang on its way out; nothing is open then, and nothing opens any more.
+CLOSED_SECONDS = 30.0
 _INACTIVITY_SECONDS = 70.0
 _STREAM_SECONDS = 300
 _STREAM_JITTER_SECONDS = 60
@@ -42,8 +45,11 @@ _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _CALM_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_END_SECONDS = 0.5
+_END_ATTEMPTS = 10
 _LOOK_SECONDS = 1.0
 _PREFIX = "kopf.modelwright.dev"
+_HTTP_OK = 200
 
 # (type of the event or None for the initial list, the object)
 EventHook = Callable[[str | None, Manifest], None]
@@ -71,12 +77,14 @@ class Beats:
         self._clock = clock
         self._lock = threading.Lock()
         self._seen = dict.fromkeys(paths, clock())
+        self._streams = Counter[str]()
 
-    def note(self, path: str) -> None:
-        """Take in a sign of life; called from the watcher's thread."""
+    def note(self, path: str, opened: int = 0) -> None:
+        """Take in a sign of life; `opened` is 1 for a stream that begins, -1 for one that ends."""
         if path in self._kinds:
             with self._lock:
                 self._seen[path] = self._clock()
+                self._streams[path] += opened
 
     def reset(self) -> None:
         """Give every collection its time from now: the watcher starts again."""
@@ -93,6 +101,16 @@ class Beats:
             kind = self._kinds[path]
             silences[kind] = max(silences.get(kind, 0.0), now - at)
         return silences
+
+    def find_dead(self, silent_seconds: float, closed_seconds: float) -> set[str]:
+        """Kinds with a stream that says nothing for too long, or with none for too long."""
+        now = self._clock()
+        with self._lock:
+            return {
+                self._kinds[path]
+                for path, at in self._seen.items()
+                if now - at > (silent_seconds if self._streams[path] > 0 else closed_seconds)
+            }
 
 
 def watched_paths(kinds: Sequence[Watched], namespaces: Sequence[str]) -> dict[str, str]:
@@ -128,6 +146,7 @@ class Watcher:
         on_event: EventHook,
         on_restart: Callable[[str], None],
         silence_limit_seconds: float = SILENCE_SECONDS,
+        closed_limit_seconds: float = CLOSED_SECONDS,
     ) -> None:
         """Watch `kinds` in `namespaces` (none: in all)."""
         self._config = config
@@ -135,7 +154,7 @@ class Watcher:
         self._namespaces = tuple(namespaces)
         self._on_event = on_event
         self._on_restart = on_restart
-        self._silence_limit_seconds = silence_limit_seconds
+        self._limits_seconds = (silence_limit_seconds, closed_limit_seconds)
         self.beats = Beats(watched_paths(kinds, namespaces))
 
     async def run(self) -> None:
@@ -186,10 +205,9 @@ class Watcher:
         """Wait until kopf ends or falls silent; returns why."""
         while not run.done.is_set():
             await asyncio.sleep(_LOOK_SECONDS)
-            silences = self.beats.silence_seconds()
-            silent = [kind for kind, age in silences.items() if age > self._silence_limit_seconds]
-            if silent and not run.done.is_set():
-                log.warning("watches are silent", extra={"kinds": ",".join(sorted(silent))})
+            dead = self.beats.find_dead(*self._limits_seconds)
+            if dead and not run.done.is_set():
+                log.warning("watches are dead", extra={"kinds": ",".join(sorted(dead))})
                 return "silent"
         return "ended"
 
@@ -202,17 +220,28 @@ class Watcher:
     async def _watch(
         self, deliver: Callable[[str | None, Manifest], None], stopping: asyncio.Event
     ) -> None:
-        await kopf.operator(
-            registry=self._build_registry(deliver),
+        """Run kopf's tasks in this loop until one of them ends, or until told to stop.
+
+        They are ended here and not by kopf: its own way out takes seconds, and hangs when a
+        stream swallows its cancellation.
+        """
+        login = _Login(self._config, self.beats.note)
+        told = asyncio.create_task(stopping.wait())
+        roots = await kopf.spawn_tasks(
+            registry=self._build_registry(deliver, login),
             settings=build_kopf_settings(self._kinds),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            stop_flag=stopping,
         )
+        done, _ = await asyncio.wait((*roots, told), return_when=asyncio.FIRST_COMPLETED)
+        await _end_other_tasks()
+        await login.close()
+        for task in done:
+            task.result()
 
     def _build_registry(
-        self, deliver: Callable[[str | None, Manifest], None]
+        self, deliver: Callable[[str | None, Manifest], None], login: _Login
     ) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
@@ -228,8 +257,21 @@ class Watcher:
                 id=resource.plural,
                 registry=registry,
             )(on_event)
-        kopf.on.login(registry=registry, id="login")(_Login(self._config, self.beats.note).log_in)
+        kopf.on.login(registry=registry, id="login")(login.log_in)
         return registry
+
+
+async def _end_other_tasks() -> None:
+    """Cancel every task of this loop but the own, as often as it takes within reason."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for _ in range(_END_ATTEMPTS):
+        if not others:
+            return
+        for task in others:
+            task.cancel()
+        _, others = await asyncio.wait(others, timeout=_END_SECONDS)
+        others |= asyncio.all_tasks() - {asyncio.current_task()}
+    log.warning("watcher leaves tasks", extra={"count": len(others)})
 
 
 def build_kopf_settings(kinds: Sequence[Watched]) -> kopf.OperatorSettings:
@@ -243,6 +285,7 @@ def build_kopf_settings(kinds: Sequence[Watched]) -> kopf.OperatorSettings:
     settings.networking.connect_timeout = _CONNECT_SECONDS
     settings.queueing.error_delays = (1, 2, 5, 10, 30)
     settings.queueing.worker_limit = None
+    settings.queueing.exit_timeout = _END_SECONDS
     settings.watching.chunk_size = _CHUNK
     settings.watching.inactivity_timeout = _INACTIVITY_SECONDS
     stream = _STREAM_SECONDS + random.randrange(_STREAM_JITTER_SECONDS)  # noqa: S311
@@ -264,10 +307,16 @@ def build_kopf_settings(kinds: Sequence[Watched]) -> kopf.OperatorSettings:
 class _Login:
     """Gives kopf an HTTP session of ours: fresh tokens on every request, signs of life noted."""
 
-    def __init__(self, config: ClusterConfig, note: Callable[[str], None]) -> None:
+    def __init__(self, config: ClusterConfig, note: Callable[[str, int], None]) -> None:
         self._config = config
         self._note = note
         self._pause = 0.0
+        self._sessions: list[aiohttp.ClientSession] = []
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        for session in self._sessions:
+            await session.close()
 
     async def log_in(self, **_: Any) -> kopf.AiohttpSession:
         """Log in; asked again after a refusal, it takes its time."""
@@ -275,10 +324,12 @@ class _Login:
             self._config.tokens.invalidate()
             await asyncio.sleep(self._pause)
         self._pause = min(max(self._pause * 2, 1.0), _LONGEST_BACKOFF_SECONDS)
+        session = self._build_session()
+        self._sessions.append(session)
         return kopf.AiohttpSession(
             server=self._config.server,
             default_namespace=self._config.namespace,
-            aiohttp_session=self._build_session(),
+            aiohttp_session=session,
         )
 
     def _build_session(self) -> aiohttp.ClientSession:
@@ -303,15 +354,17 @@ class _Login:
         return await handler(request)
 
 
-def _noting_response(note: Callable[[str], None]) -> type[aiohttp.ClientResponse]:
+def _noting_response(note: Callable[[str, int], None]) -> type[aiohttp.ClientResponse]:
     """A response that notes every piece of a good answer's body as a sign of life."""
 
     class NotingResponse(aiohttp.ClientResponse):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             await super().start(connection)
-            if self.status == 200:
-                note(self.url.path)
-                self.content = _NotingContent(self.content, note, self.url.path)  # type: ignore[assignment]
+            if self.status == _HTTP_OK:
+                note(self.url.path, 0)
+                self.content = _NotingContent(  # type: ignore[assignment]
+                    self.content, note, self.url.path
+                )
             return self
 
     return NotingResponse
@@ -321,7 +374,7 @@ class _NotingContent:
     """A body whose chunks are noted as they pass."""
 
     def __init__(
-        self, content: aiohttp.StreamReader, note: Callable[[str], None], path: str
+        self, content: aiohttp.StreamReader, note: Callable[[str, int], None], path: str
     ) -> None:
         self._content = content
         self._note = note
@@ -331,6 +384,11 @@ class _NotingContent:
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        async for chunk in self._content.iter_chunked(size):
-            self._note(self._path)
-            yield chunk
+        """Pass the chunks on; only streams are read so, an ordinary answer is read whole."""
+        self._note(self._path, 1)
+        try:
+            async for chunk in self._content.iter_chunked(size):
+                self._note(self._path, 0)
+                yield chunk
+        finally:
+            self._note(self._path, -1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MANIFESTS: Final = Path(__file__).resolve().parents[2] / "manifests"
 NAMESPACE: Final = "modelwright-system"
@@ -25,6 +25,7 @@ def write_installation(
     *,
     overlay: str = "demo",
     settings: Mapping[str, Any] | None = None,
+    components: Sequence[str] = (),
 ) -> Path:
     """Write `folder` for `kubectl apply -k folder` and return it.
 
@@ -33,6 +34,7 @@ def write_installation(
         images: `repository@sha256:…` of operator, optimizer and runtime.
         overlay: the overlay in `manifests/overlays` to build on.
         settings: changes to the overlay's settings, by field.
+        components: which of `manifests/components` to add.
     """
     base = MANIFESTS / "overlays" / overlay
     repository, digest = images["operator"].rsplit("@", 1)
@@ -44,6 +46,10 @@ def write_installation(
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [os.path.relpath(base.resolve(), folder.resolve())],
+        "components": [
+            os.path.relpath(MANIFESTS / "components" / name, folder.resolve())
+            for name in components
+        ],
         "images": [{"name": overlaid["newName"], "newName": repository, "digest": digest}],
         "generatorOptions": {"immutable": True},
         "configMapGenerator": [

@@ -17,7 +17,7 @@ from e2e.tests.kube import Kube, Sources
 from modelwright_artifact.oci import RegistryOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 CLUSTER_NAME = "e2e"
@@ -34,7 +34,13 @@ class Product:
     images: Mapping[str, str]
     folder: Path
 
-    def install(self, *, images: Mapping[str, str] | None = None, **settings: Any) -> None:
+    def install(
+        self,
+        *,
+        images: Mapping[str, str] | None = None,
+        components: Sequence[str] = (),
+        **settings: Any,
+    ) -> None:
         """`kubectl apply -k`, and wait until the operator runs with these settings."""
         overlay = write_installation(
             self.folder,
@@ -45,6 +51,7 @@ class Product:
                 "build": {"retrySeconds": 20, "backoffLimit": 0},
                 **settings,
             },
+            components=components,
         )
         self.cluster.kubectl("apply", "-k", str(overlay))
         self.wait_rolled_out()

@@ -54,6 +54,12 @@ class Kube:
         found: Object | None = json.loads(text) if text.strip() else None
         return found
 
+    def need(self, kind: str, name: str) -> Object:
+        """One object that exists."""
+        found = self.get(kind, name)
+        assert found is not None, f"no {kind} {name}"
+        return found
+
     def list(self, kind: str, selector: str = "") -> list[Object]:
         """All objects of a kind."""
         options = ("-l", selector) if selector else ()
@@ -79,9 +85,7 @@ class Kube:
 
     def model(self, name: str) -> Object:
         """An InferenceModel that exists."""
-        found = self.get("inferencemodel", name)
-        assert found is not None, f"no InferenceModel {name}"
-        return found
+        return self.need("inferencemodel", name)
 
     def wait_ready(self, name: str, seconds: float = PATIENCE_SECONDS) -> Object:
         """Wait until a model is Ready at its current generation."""

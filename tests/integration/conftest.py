@@ -25,16 +25,20 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster(ClusterSpec(name=name, control_plane_only=True))
     with locked(cluster.layout.root.with_suffix(".run.lock")):
         try:
-            cluster.clean()
-            with warnings.catch_warnings():
-                # Its processes are meant to outlive the objects that started them.
-                warnings.simplefilter("ignore", ResourceWarning)
-                cluster.up()
-        except ClusterError as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"no kube-apiserver on this machine: {error}")
-        try:
+            _start(cluster)
             yield cluster
         finally:
             cluster.down()
+
+
+def _start(cluster: Cluster) -> None:
+    try:
+        cluster.clean()
+        with warnings.catch_warnings():
+            # Its processes are meant to outlive the objects that started them.
+            warnings.simplefilter("ignore", ResourceWarning)
+            cluster.up()
+    except ClusterError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no kube-apiserver on this machine: {error}")

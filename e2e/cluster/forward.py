@@ -50,7 +50,7 @@ async def forward(namespace: Path, mappings: list[Mapping]) -> None:
     listeners = [_listen(mapping.host_port) for mapping in mappings]
     enter(namespace)
     servers = [
-        await asyncio.start_server(_Relay(mapping).serve, sock=listener, limit=CHUNK_BYTES)
+        await asyncio.start_server(Relay(mapping).serve, sock=listener, limit=CHUNK_BYTES)
         for mapping, listener in zip(mappings, listeners, strict=True)
     ]
     ended = asyncio.Event()
@@ -70,7 +70,7 @@ def _listen(port: int) -> socket.socket:
 
 
 @dataclass(frozen=True, slots=True)
-class _Relay:
+class Relay:
     mapping: Mapping
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

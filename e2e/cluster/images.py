@@ -11,10 +11,13 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +37,10 @@ PACKAGES: Final = {
     "runtime": ("artifact/modelwright_artifact", "runtime_image/modelwright_runtime"),
 }
 TARGETS: Final = tuple(PACKAGES)
+CONTEXT: Final = (
+    *(".dockerignore", "Dockerfile", "constraints", "pyproject.toml", "tools/image/layout.py"),
+    *sorted({package for packages in PACKAGES.values() for package in packages}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +57,43 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """The tools and folders that a build uses."""
+    """The tools and folders that a build uses.
+
+    `context` is a copy of what images are made of, so that an edit meanwhile cannot come between
+    an image's name and its content.
+    """
 
     cache: Path
+    context: Path
     buildah: Buildah
     report: Report
 
     @classmethod
-    def open(cls, report: Report) -> Workshop:
-        home = os.environ.get("MODELWRIGHT_CACHE") or Path.home() / ".cache" / "modelwright"
-        cache = Path(home) / "images"
+    @contextmanager
+    def open(cls, report: Report) -> Iterator[Workshop]:
+        cache = image_cache()
         cache.mkdir(parents=True, exist_ok=True)
-        return cls(cache, Buildah(cache / "containers"), report)
+        with tempfile.TemporaryDirectory(prefix="modelwright-context-") as folder:
+            copy_context(ROOT, Path(folder))
+            yield cls(cache, Path(folder), Buildah(cache / "containers"), report)
+
+
+def image_cache() -> Path:
+    """Return the folder that holds wheels, Debian packages and layers."""
+    home = os.environ.get("MODELWRIGHT_CACHE") or Path.home() / ".cache" / "modelwright"
+    return Path(home) / "images"
+
+
+def copy_context(root: Path, folder: Path) -> None:
+    """Copy what the Dockerfile reads; times too, which decide what is found in the layer cache."""
+    skip = shutil.ignore_patterns("__pycache__")
+    for name in CONTEXT:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (root / name).is_dir():
+            shutil.copytree(root / name, target, ignore=skip)
+        else:
+            shutil.copy2(root / name, target)
 
 
 def build_images(
@@ -86,12 +118,12 @@ def build_images(
         report: takes a line per long step; by default it is printed.
     """
     registry = Registry(registry_push, registry_pull or registry_push, tls)
-    workshop = Workshop.open(report or _print_line)
-    images = {target: _ensure_image(target, arch, registry, workshop) for target in targets}
-    if smoke:
-        for target in targets:
-            smoke_test(_local_name(target, arch), target, arch, workshop.buildah)
-            workshop.report(f"image {target} ({arch}): starts, imports and computes")
+    with Workshop.open(report or _print_line) as workshop:
+        images = {target: _ensure_image(target, arch, registry, workshop) for target in targets}
+        if smoke:
+            for target in targets:
+                smoke_test(_local_name(target, arch), target, arch, workshop.buildah)
+                workshop.report(f"image {target} ({arch}): starts, imports and computes")
     return images
 
 
@@ -99,7 +131,7 @@ def _local_name(target: str, architecture: str) -> str:
     return f"localhost/modelwright-{target}:{architecture}"
 
 
-def content_key(target: str, architecture: str, *, root: Path = ROOT) -> str:
+def content_key(target: str, architecture: str, *, root: Path) -> str:
     """Return the name of an image's content: sources, dependencies, recipe and base images."""
     recipe = ("Dockerfile", "pyproject.toml", f"constraints/{target}.txt", "tools/image/layout.py")
     parts = [
@@ -116,14 +148,11 @@ def content_key(target: str, architecture: str, *, root: Path = ROOT) -> str:
 
 
 def _ensure_image(target: str, architecture: str, registry: Registry, workshop: Workshop) -> str:
-    key = content_key(target, architecture)
+    key = content_key(target, architecture, root=workshop.context)
     pushed = f"{registry.repository(target, host=registry.push)}:{architecture}-{key}"
     digest = _digest_in_registry(pushed, registry)
     if digest is None:
         local = _build(target, architecture, workshop)
-        if content_key(target, architecture) != key:
-            workshop.report(f"image {target} ({architecture}): sources changed meanwhile, again")
-            return _ensure_image(target, architecture, registry, workshop)
         digest = _push(local, pushed, registry, workshop)
     else:
         workshop.report(f"image {target} ({architecture}): unchanged")
@@ -152,7 +181,7 @@ def _build(target: str, architecture: str, workshop: Workshop) -> str:
     started = time.monotonic()
     report(f"image {target} ({architecture}): build, log in {log}")
     buildah.build(
-        ROOT,
+        workshop.context,
         local,
         target=target,
         architecture=architecture,
@@ -181,7 +210,7 @@ def _push(local: str, pushed: str, registry: Registry, workshop: Workshop) -> st
 
 def _ensure_wheels(target: str, architecture: str, workshop: Workshop) -> Path:
     """Fetch the wheels of a target on this machine, with this machine's pip settings."""
-    locked = ROOT / "constraints" / f"{target}.txt"
+    locked = workshop.context / "constraints" / f"{target}.txt"
     key = hashlib.sha256(locked.read_bytes()).hexdigest()[:16]
     folder = workshop.cache / "wheels" / f"{target}-{architecture}-{key}"
     complete = folder / ".complete"

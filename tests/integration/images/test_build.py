@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.cluster.images import TARGETS, Workshop, build_images
+from e2e.cluster.images import TARGETS, build_images, image_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ def test_the_nodes_name_of_the_registry_is_in_the_reference(
 def test_two_builds_of_the_same_sources_have_the_same_digest(
     registry: str, built: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    cache = Workshop.open(print).cache
+    cache = image_cache()
     for kept in ("debs", "wheels"):
         shutil.copytree(cache / kept, tmp_path / "images" / kept)
     monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path))

@@ -6,7 +6,7 @@ artifacts are good to serve (here) -> the objects that serve them (serve, scale)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modelwright_operator.api.conditions import Reason
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from modelwright_operator.plan.observed import BuildView, ModelObserved, Object
     from modelwright_operator.settings import Settings
 
+# Claims are not watched, so a label that comes is only seen by looking.
+_CLAIM_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
@@ -69,7 +72,6 @@ class _Choice:
     served: tuple[ServedArtifact, ...]
     outcome: Outcome
     is_current: bool
-    builds: tuple[BuildView, ...] = field(default=())
 
 
 def plan_model(observed: ModelObserved, settings: Settings) -> ModelPlan:
@@ -84,6 +86,7 @@ def plan_model(observed: ModelObserved, settings: Settings) -> ModelPlan:
             Reason.SOURCE_DENIED,
             f"PersistentVolumeClaim {claims} is missing or not released as a source; label it "
             f"{names.SOURCE_PVC_LABEL}=true",
+            wake_after_seconds=_CLAIM_SECONDS,
         )
     targets = resolve_targets(model.spec, observed.profiles)
     wanted = resolve_wanted(model, observed.profiles, settings)
@@ -144,13 +147,14 @@ def _choose(
     if unfinished is not None:
         return _Choice(previous, unfinished, is_current=False)
     good = tuple(build for build in found if build is not None and build.status.digest)
-    if not good:
-        return _Choice(previous, _failure(found), is_current=False)
-    refused = _check_variant(spec, good) or _check_approval(spec, good)
+    refused = _check_variant(spec, good) or _check_approval(spec, good) if good else None
+    served = tuple(_served(build, spec) for build in good) if refused is None else ()
+    if len(good) < len(found):
+        # What serves goes on; where nothing does yet, the good part is better than nothing.
+        return _Choice(previous or served, _failure(found), is_current=False)
     if refused is not None:
-        return _Choice(previous, refused, is_current=False, builds=good)
-    served = tuple(_served(build, spec) for build in good)
-    return _Choice(served, Settled(), is_current=True, builds=good)
+        return _Choice(previous, refused, is_current=False)
+    return _Choice(served, Settled(), is_current=True)
 
 
 def _check_targets(targets: Targets, observed: ModelObserved) -> Outcome | None:
@@ -324,11 +328,13 @@ def _wake_after(outcome: Outcome) -> float | None:
     return outcome.after_seconds if isinstance(outcome, Waiting) else None
 
 
-def _unusable(observed: ModelObserved, reason: str, message: str) -> ModelPlan:
+def _unusable(
+    observed: ModelObserved, reason: str, message: str, wake_after_seconds: float | None = None
+) -> ModelPlan:
     """A spec nobody can act on: touch nothing, keep what serves."""
     outcome = Stalled(reason, message)
     return ModelPlan(
-        Plan(outcome=outcome),
+        Plan(outcome=outcome, wake_after_seconds=wake_after_seconds),
         built=outcome,
         served=_previous(observed),
         retained=tuple(observed.model.status.builds or ()),

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 15
 _RETRY_CAP_SECONDS = 3600
+# Hardware comes and goes without an event of the build's own.
+_HARDWARE_SECONDS = 60
 _KNOWN_REASONS = frozenset(reason.value for reason in Reason)
 
 
@@ -96,15 +98,11 @@ def _find_job(observed: BuildObserved, attempt: int) -> Object | None:
 def _start(observed: BuildObserved, settings: Settings, attempt: int) -> BuildPlan:
     if observed.profile is None:
         name = observed.build.spec.profile
-        outcome: Outcome = WaitingFor(
-            Reason.UNKNOWN_PROFILE, f"HardwareProfile {name} does not exist any more", 60
-        )
-        return BuildPlan(Plan(outcome=outcome), attempt)
+        message = f"HardwareProfile {name} does not exist any more"
+        return _wait_for_hardware(Reason.UNKNOWN_PROFILE, message, attempt)
     if not observed.profile.nodes and not observed.profile.node_selector:
-        outcome = WaitingFor(
-            Reason.NO_MATCHING_NODE, f"no Ready node of profile {observed.profile.name}", 60
-        )
-        return BuildPlan(Plan(outcome=outcome), attempt)
+        message = f"no Ready node of profile {observed.profile.name}"
+        return _wait_for_hardware(Reason.NO_MATCHING_NODE, message, attempt)
     apply = (
         build_job_account(observed.build),
         build_job(observed.build, observed.profile, attempt, observed.credentials, settings),
@@ -113,6 +111,11 @@ def _start(observed: BuildObserved, settings: Settings, attempt: int) -> BuildPl
     return BuildPlan(
         Plan(apply=apply, outcome=outcome, wake_after_seconds=PROGRESS_SECONDS), attempt
     )
+
+
+def _wait_for_hardware(reason: str, message: str, attempt: int) -> BuildPlan:
+    outcome = WaitingFor(reason, message, _HARDWARE_SECONDS)
+    return BuildPlan(Plan(outcome=outcome, wake_after_seconds=_HARDWARE_SECONDS), attempt)
 
 
 def _watch(observed: BuildObserved, attempt: int) -> BuildPlan:
@@ -189,7 +192,7 @@ def _fail(observed: BuildObserved, settings: Settings, attempt: int, job: Object
 def _explain_failure(observed: BuildObserved, job: Object) -> BuildFailure:
     """From the pod's own words, else from how it ended, else from the Job's condition."""
     condition = _condition(job, "Failed") or {}
-    for pod in reversed(observed.pods):
+    for pod in sorted(observed.pods, key=_ended_at, reverse=True):
         said = _parse_message(termination_message(pod, names.BUILD_CONTAINER))
         if said is None:
             continue
@@ -283,6 +286,11 @@ def _terminated(pod: Object) -> Mapping[str, Any]:
         if status.get("name") == names.BUILD_CONTAINER and state:
             return state
     return {}
+
+
+def _ended_at(pod: Object) -> str:
+    """When a pod's container ended, as text that sorts by time."""
+    return str(_terminated(pod).get("finishedAt") or "")
 
 
 def _exit_code(pod: Object) -> int | None:

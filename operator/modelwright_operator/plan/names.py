@@ -47,7 +47,14 @@ MAX_LABEL = 63
 _HASH_LENGTH = 8
 
 
-def child_name(base: str, suffix: str = "", prefix: str = "", limit: int = MAX_LABEL) -> str:
+def child_name(
+    base: str,
+    suffix: str = "",
+    prefix: str = "",
+    limit: int = MAX_LABEL,
+    *,
+    always_hash: bool = False,
+) -> str:
     """Join the parts of a child's name; past `limit` the base is cut and a hash keeps it unique.
 
     Dots, legal in our kind's names but not in a label value's or Service's, become dashes
@@ -55,7 +62,7 @@ def child_name(base: str, suffix: str = "", prefix: str = "", limit: int = MAX_L
     """
     flat = base.replace(".", "-")
     whole = f"{prefix}{flat}{suffix}"
-    if flat == base and len(whole) <= limit:
+    if flat == base and len(whole) <= limit and not always_hash:
         return whole
     digest = hashlib.sha256(base.encode()).hexdigest()[:_HASH_LENGTH]
     room = limit - len(prefix) - len(suffix) - _HASH_LENGTH - 1
@@ -83,9 +90,10 @@ def workload_name(model: str, pool: str = DEFAULT_POOL) -> str:
 
 
 def service_name(model: str) -> str:
-    """A model's Service; Service names must also be DNS labels, so a digit gets a prefix."""
-    prefix = "" if model[:1].isalpha() else "m-"
-    return child_name(model, prefix=prefix)
+    """A model's Service; it must begin with a letter, and `m-3d` may be a model of its own."""
+    if model[:1].isalpha():
+        return child_name(model)
+    return child_name(model, prefix="m-", always_hash=True)
 
 
 def service_account_name(model: str) -> str:

@@ -33,9 +33,15 @@ def test_every_child_name_is_a_dns_label(name: str) -> None:
 def test_different_models_never_share_a_child(models: list[str]) -> None:
     assert len({names.workload_name(name) for name in models}) == len(models)
     assert len({names.model_label(name) for name in models}) == len(models)
+    assert len({names.service_name(name) for name in models}) == len(models)
+    assert len({names.service_account_name(name) for name in models}) == len(models)
+
+
+def test_a_prefix_never_makes_the_name_of_another_model() -> None:
+    assert names.service_name("3d") != names.service_name("m-3d")
 
 
 def test_a_short_name_stays_readable() -> None:
     assert names.workload_name("digits") == "digits-default"
     assert names.service_name("digits") == "digits"
-    assert names.service_name("3d") == "m-3d"
+    assert names.service_name("3d").startswith("m-3d-")

@@ -16,6 +16,7 @@ from modelwright_artifact.oci import (
     inspect_artifact,
     resolve,
 )
+from modelwright_artifact.report import Report
 from modelwright_operator.api.conditions import Reason
 from modelwright_operator.plan.observed import BuildResult, RegistryProblem
 
@@ -58,4 +59,6 @@ class RegistryReader:
             digest = resolve(f"{repository}:{build_tag(request_key)}", self._options)
         inspect_artifact(f"{repository}@{digest}", self._options)
         report = fetch_report(repository, digest, self._max_bytes, self._options)
+        # Written by a Job that ran a stranger's model: a status is made of it, so it must be whole.
+        Report.from_json(report)
         return BuildResult(digest, report)

@@ -91,7 +91,10 @@ def build_classifier(bias: float = 0.0) -> onnx.ModelProto:
         helper.make_node("Softmax", ["logits"], ["probs"], axis=-1),
         helper.make_node("ArgMax", ["logits"], ["label"], axis=-1, keepdims=0),
     ]
-    weights = {"w": CLASSIFIER_WEIGHTS, "b": np.array([0, bias, 0], np.float32)}
+    weights: dict[str, NDArray[Any]] = {
+        "w": CLASSIFIER_WEIGHTS,
+        "b": np.array([0, bias, 0], np.float32),
+    }
     return build_graph(nodes, CLASSIFIER_INPUTS, CLASSIFIER_OUTPUTS, weights)
 
 

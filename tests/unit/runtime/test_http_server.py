@@ -38,6 +38,9 @@ class Transport:
         self.ended = ""
         self.reading = True
 
+    def is_open(self) -> bool:
+        return not self.ended
+
     def write(self, data: bytes) -> None:
         assert not self.ended
         self.written += data
@@ -143,7 +146,7 @@ def test_pipelined_requests_are_answered_in_order_whatever_is_done_first() -> No
     for exchange in (client.exchanges[2], client.exchanges[0], client.exchanges[1]):
         echo(exchange)
     assert bodies(client) == ["one", "two", "three"]
-    assert not client.transport.ended
+    assert client.transport.is_open()
 
 
 @given(st.lists(st.integers(1, 400), max_size=8))
@@ -281,7 +284,7 @@ def test_http_1_0_is_told_when_its_connection_stays_open() -> None:
     asked = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
     one, two = client.send(asked + asked)
     assert one["headers"]["connection"] == two["headers"]["connection"] == "keep-alive"
-    assert not client.transport.ended
+    assert client.transport.is_open()
 
 
 def test_head_is_answered_without_a_body() -> None:
@@ -348,7 +351,7 @@ def test_slow_headers_end_in_408() -> None:
     client = Client(HttpLimits(header_seconds=10))
     client.send(b"GET / HT")
     client.wait(9)
-    assert not client.transport.ended
+    assert client.transport.is_open()
     client.send(b"TP/1.1\r\nX: ")
     client.wait(2)
     assert client.statuses() == [408]
@@ -376,10 +379,10 @@ def test_an_idle_connection_is_closed_but_not_one_that_is_owed_an_answer() -> No
     client = Client(HttpLimits(idle_seconds=75), answer_at_once=False)
     client.send(GET)
     client.wait(1000)
-    assert not client.transport.ended
+    assert client.transport.is_open()
     echo(client.exchanges[0])
     client.wait(74)
-    assert not client.transport.ended
+    assert client.transport.is_open()
     client.wait(2)
     assert client.transport.ended == "abort"
 

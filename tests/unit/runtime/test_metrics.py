@@ -26,7 +26,8 @@ def serving() -> Metrics:
 
 def test_requests_are_counted_by_protocol_code_and_variant() -> None:
     metrics = serving()
-    for protocol, code in [("http", 200), ("http", 200), ("http", 400), ("grpc", "OK")]:
+    counted_codes: list[tuple[str, int | str]] = [("http", 200), ("http", 200), ("http", 400)]
+    for protocol, code in [*counted_codes, ("grpc", "OK")]:
         metrics.observe_request(protocol, code, 0.003)
     counted = {
         (labels["protocol"], labels["code"], labels["variant"]): value

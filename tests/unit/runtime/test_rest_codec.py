@@ -257,24 +257,26 @@ def tensors(draw: st.DrawFn, names: list[str] = sorted(DATATYPES)) -> Tensor:  #
         for index in np.ndindex(*shape):
             array[index] = draw(st.text(max_size=5)).encode()
     else:
-        finite = {"allow_nan": False, "allow_infinity": False} if kind.numpy.kind == "f" else {}
+        finite: dict[str, Any] = {}
+        if kind.numpy.kind == "f":
+            finite = {"allow_nan": False, "allow_infinity": False}
         array = draw(hnp.arrays(kind.numpy, shape, elements=hnp.from_dtype(kind.numpy, **finite)))
     name = draw(st.text(min_size=1, max_size=8))
     return Tensor(name, kind, array)
 
 
 def plain(tensor: Tensor) -> list[Any]:
-    values = tensor.array.tolist()
-    return (
-        json.loads(json.dumps(values, default=bytes.decode)) if tensor.datatype.is_bytes else values
-    )
+    values: list[Any] = tensor.array.tolist()
+    if tensor.datatype.is_bytes:
+        values = json.loads(json.dumps(values, default=bytes.decode))
+    return values
 
 
 def write_request(inputs: list[Tensor], binary: list[bool]) -> tuple[bytes, int]:
     entries = []
     blobs = b""
     for tensor, as_blob in zip(inputs, binary, strict=True):
-        entry = {
+        entry: dict[str, Any] = {
             "name": tensor.name,
             "datatype": tensor.datatype.name,
             "shape": list(tensor.array.shape),

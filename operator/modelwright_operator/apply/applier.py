@@ -77,9 +77,10 @@ class Applier:
                 # Without force on a new name: whoever took it meanwhile keeps it.
                 result = await self._client.apply(manifest, force=live is not None)
             except Conflict:
-                if attempt == _ATTEMPTS:
-                    raise
                 live = await self._look(ref)
+                # A plan pinned to a version of the object has to be made anew.
+                if attempt == _ATTEMPTS or "resourceVersion" in manifest["metadata"]:
+                    raise
                 continue
             self._store.put(result)
             self._note(manifest, result)
@@ -169,7 +170,10 @@ def _generation(obj: Manifest) -> int:
 
 
 def _digest(manifest: Manifest) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    """What is asked for, whatever version of the object it is pinned to."""
+    metadata = {**manifest["metadata"], "resourceVersion": None}
+    document = json.dumps({**manifest, "metadata": metadata}, sort_keys=True)
+    return hashlib.sha256(document.encode()).hexdigest()
 
 
 def _describe(ref: ObjectRef, fault: KubeFault) -> Fault:

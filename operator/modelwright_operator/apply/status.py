@@ -37,8 +37,9 @@ class StatusWriter:
         live = self._store.get(ref.kind, ref.namespace, ref.name)
         if live is None or (ref.uid and live["metadata"].get("uid") != ref.uid):
             return False
-        manifest = _build_manifest(ref, live, status)
+        uid = live["metadata"]["uid"]
         for attempt in range(1, _ATTEMPTS + 1):
+            manifest = _build_manifest(ref, live, status)
             if is_in_force(manifest, live, _SUBRESOURCE) or _is_older(status, live):
                 return False
             try:
@@ -48,11 +49,11 @@ class StatusWriter:
                 return False
             except Conflict:
                 fresh = await self._client.get(ref.kind, ref.namespace, ref.name)
-                if fresh is None or fresh["metadata"]["uid"] != manifest["metadata"]["uid"]:
+                if fresh is None or fresh["metadata"]["uid"] != uid:
                     return False
+                self._store.put(fresh)
                 if attempt == _ATTEMPTS:
                     raise
-                self._store.put(fresh)
                 live = fresh
                 continue
             self._store.put(answer)
@@ -61,7 +62,8 @@ class StatusWriter:
 
 
 def _build_manifest(ref: ObjectRef, live: Manifest, status: Mapping[str, Any]) -> Manifest:
-    metadata = {"name": ref.name, "uid": live["metadata"]["uid"]}
+    # The version pins the incarnation too: the API server ignores a uid in an applied status.
+    metadata = {"name": ref.name, "resourceVersion": live["metadata"]["resourceVersion"]}
     if ref.namespace:
         metadata["namespace"] = ref.namespace
     return {

@@ -84,6 +84,9 @@ _BY_CODE: Mapping[int, type[KubeFault]] = {
     429: Unreachable,
 }
 
+# Server-side apply answers an unknown field with 500, as if it were the server's trouble.
+_UNKNOWN_FIELD = "failed to create typed patch object"
+
 
 def fault_of_response(
     code: int, body: bytes, *, what: str, retry_after: str | None = None
@@ -94,6 +97,8 @@ def fault_of_response(
     fault = _BY_CODE.get(code, Invalid if code < 500 else Unreachable)
     if fault is Forbidden and _is_terminating(status):
         fault = Gone
+    if fault is Unreachable and _UNKNOWN_FIELD in message:
+        fault = Invalid
     return fault(
         f"{what}: {message}"[:MAX_MESSAGE],
         code=code,

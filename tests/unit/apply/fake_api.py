@@ -38,8 +38,8 @@ class FakeApi:
             if subresource:
                 raise Gone("not found", code=404)
             live = {"metadata": {"uid": f"uid-{ref.name}-{self.version}"}}
-        elif ref.uid not in (None, live["metadata"]["uid"]):
-            raise Conflict("uid differs", code=409)
+        elif not _is_pinned_to(manifest, live):
+            raise Conflict("the object has been modified", code=409)
         self._merge(live, manifest, subresource or "")
         self.rewrite(live)
         return self._store(live)
@@ -85,7 +85,7 @@ class FakeApi:
         body = copy.deepcopy(dict(manifest))
         own = _fields({k: v for k, v in body.items() if k not in ("apiVersion", "kind")})
         metadata = own.get("f:metadata", {})
-        for name in ("f:name", "f:namespace", "f:uid"):
+        for name in ("f:name", "f:namespace", "f:resourceVersion"):
             metadata.pop(name, None)
         if not metadata:
             own.pop("f:metadata", None)
@@ -108,6 +108,11 @@ class FakeApi:
         ref = object_reference(obj)
         self.objects[ref.kind, ref.namespace, ref.name] = obj
         return copy.deepcopy(obj)
+
+
+def _is_pinned_to(manifest, live):
+    version = manifest["metadata"].get("resourceVersion")
+    return version in (None, live["metadata"]["resourceVersion"])
 
 
 def _fields(value):

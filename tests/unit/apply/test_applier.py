@@ -139,6 +139,21 @@ async def test_races_are_not_run_for_ever():
     assert len(room.api.writes()) == 3
 
 
+async def test_plan_pinned_to_a_version_is_made_anew_not_run_again():
+    room = Room()
+    await room.apply(manifest())
+    room.api._store(room.api.objects["Deployment", "ns", "d"])
+    pinned = manifest(replicas=4)
+    pinned["metadata"]["resourceVersion"] = "1"
+    room.api.log.clear()
+    applied = await room.apply(pinned)
+    assert [fault.kind for fault in applied.faults] == ["Conflict"]
+    assert len(room.api.writes()) == 1
+    seen = room.store.get("Deployment", "ns", "d")["metadata"]["resourceVersion"]
+    pinned["metadata"]["resourceVersion"] = seen
+    assert (await room.apply(pinned)).faults == ()
+
+
 @pytest.mark.parametrize("fault", [Unreachable, Forbidden, Invalid, Gone])
 async def test_fault_is_reported_and_the_rest_goes_on(fault):
     room = Room()

@@ -63,7 +63,7 @@ async def test_another_incarnation_is_not_written_to(room):
     api, _, writer = room
     other = ObjectRef(REF.api_version, REF.kind, REF.namespace, REF.name, "u0")
     assert not await writer.write(other, STATUS)
-    api.objects["InferenceModel", "ns", "m"]["metadata"]["uid"] = "u2"
+    api._store({**model(uid="u2")})
     assert not await writer.write(REF, STATUS)
     assert api.objects["InferenceModel", "ns", "m"]["status"] == {"observedGeneration": -1}
 
@@ -78,6 +78,14 @@ async def test_lost_race_is_run_again(room):
     api, _, writer = room
     api.fail("apply/status", Conflict("busy", code=409))
     assert await writer.write(REF, STATUS)
+
+
+async def test_edit_meanwhile_is_no_reason_to_lose_a_status(room):
+    api, store, writer = room
+    api._store({**api.objects["InferenceModel", "ns", "m"], "spec": {"x": 2}})
+    assert await writer.write(REF, STATUS)
+    assert store.get("InferenceModel", "ns", "m")["spec"] == {"x": 2}
+    assert [entry[0] for entry in api.log] == ["apply/status", "get", "apply/status"]
 
 
 async def test_race_that_does_not_end_is_told(room):

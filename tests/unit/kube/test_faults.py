@@ -44,6 +44,12 @@ def test_namespace_on_its_way_out_is_gone_not_forbidden():
     assert type(fault_of_response(403, body, what="create pods")) is Gone
 
 
+def test_unknown_field_is_the_objects_fault_though_the_server_says_500():
+    message = "failed to create typed patch object (ns/d; apps/v1): .spec.x: field not declared"
+    fault = fault_of_response(500, json.dumps({"message": message}).encode(), what="patch")
+    assert type(fault) is Invalid
+
+
 @pytest.mark.parametrize(
     ("header", "want"), [("7", 7.0), ("-1", 0.0), ("Wed, 21 Oct", 0.0), (None, 0.0)]
 )

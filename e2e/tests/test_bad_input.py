@@ -55,7 +55,7 @@ def cases(perceptron: Perceptron, sources: Sources) -> dict[str, Case]:
     bad_models = {
         "truncated": (model("truncated", half), "ModelInvalid", "ONNX"),
         "empty": (model("empty", b""), "ModelInvalid", "empty"),
-        "no-such-digest": (f"{good[:-8]}00000000", "SourceNotFound", "digest"),
+        "no-such-digest": (f"{good[:-8]}00000000", "SourceNotFound", "no manifest"),
     }
     found = [
         *((name, good, uri, "EvaluationInvalid", words) for name, (uri, words) in bad_data.items()),

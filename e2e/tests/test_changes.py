@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -143,6 +142,21 @@ def test_an_edit_during_a_build_and_a_delete_during_a_build(
     kube.wait("all is gone", lambda: not leftovers(kube))
 
 
+def test_mode_none_takes_the_servers_away_and_keeps_the_build(
+    kube: Kube, served: Object, perceptron: Perceptron
+) -> None:
+    build_only = inference_model(
+        "small", perceptron.model, perceptron.data, serving={"mode": "None"}
+    )
+    kube.apply(build_only)
+    model = kube.wait_reason("small", "BuildOnly")
+    assert status_of(model, "Ready") == "True"
+    kube.wait("no server is left", lambda: not kube.list("deployments"))
+    assert len(kube.list("modelbuilds")) == 1
+    kube.apply(inference_model("small", perceptron.model, perceptron.data))
+    assert digest_of(kube.wait_ready("small")) == digest_of(served)
+
+
 def test_deleting_a_model_cleans_up_with_the_operator_stopped(
     kube: Kube, served: Object, product: Product
 ) -> None:
@@ -161,9 +175,7 @@ def test_an_operator_killed_in_the_middle_of_a_build_goes_on(
     kube.wait("a Job runs", lambda: kube.list("jobs"))
     operator = ("-l", "app.kubernetes.io/component=operator")
     kube.run("-n", "modelwright-system", "delete", "pod", *operator, "--force", "--grace-period=0")
-    began = time.monotonic()
     kube.wait_ready("sturdy")
-    assert time.monotonic() - began < 10_000
     assert len(kube.list("modelbuilds")) == 1
     assert len(kube.list("jobs")) <= 1
 

@@ -73,10 +73,15 @@ def test_the_number_of_servers_never_drops_when_its_owner_changes(
     kube.wait("the autoscaler is gone", lambda: kube.get("hpa", "small-default") is None)
     kube.wait_ready("small")
 
+    single = small(perceptron, "fixed")
     versions = watch.stop()
     assert len(versions) > 3
     assert min(item["spec"]["replicas"] for item in versions) >= 3
     assert min(item["status"].get("availableReplicas", 0) for item in versions) >= 3
+
+    del single["spec"]["scaling"]
+    kube.apply(single)
+    kube.wait("one server needs no budget", lambda: kube.get("pdb", "small-default") is None)
 
 
 def _owns_replicas(kube: Kube) -> bool:

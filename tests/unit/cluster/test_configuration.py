@@ -197,7 +197,18 @@ def test_kwok_plays_only_nodes_that_say_so() -> None:
 
     assert "--manage-all-nodes=false" in component.command
     assert "--config=/b.yaml" in component.command
-    assert component.configuration == (Path("/kubeconfig"), Path("/a.yaml"), Path("/b.yaml"))
+    assert component.configuration[2:] == (Path("/a.yaml"), Path("/b.yaml"))
+
+
+def test_played_nodes_need_no_stage_files_of_the_caller() -> None:
+    stages = Kwok(Path("/kwok"), Path("/kubeconfig"), 10247).all_stages
+
+    kinds = [
+        stage["spec"]["resourceRef"]["kind"]
+        for path in stages
+        for stage in yaml.safe_load_all(path.read_text())
+    ]
+    assert kinds == ["Node", "Pod", "Pod", "Pod"]
 
 
 def test_kubeconfig_holds_everything_itself(tmp_path: Path) -> None:

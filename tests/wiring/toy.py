@@ -1,23 +1,28 @@
 """A small operator on the real control room: one Job for each InferenceModel.
 
-Run as `python -m tests.wiring.toy URL HEALTH_PORT METRICS_PORT IDENTITY PASS_SECONDS` it is a
+Run as `python -m tests.wiring.toy SERVER HEALTH_PORT METRICS_PORT IDENTITY PASS_SECONDS` it is a
 process of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+from pathlib import Path
 
 from modelwright_operator.control.contract import Wiring
 from modelwright_operator.control.logs import configure_logging
 from modelwright_operator.control.main import Endpoints, Installation, Operator
-from modelwright_operator.kube.config import ClusterConfig
+from modelwright_operator.kube.config import ClusterConfig, load_kubeconfig
 from modelwright_operator.plan.types import Key
 from modelwright_operator.settings import parse_settings
 from tests.wiring.conftest import WATCHED
 
+log = logging.getLogger("modelwright_operator.toy")
+
 LABELS = {"app.kubernetes.io/managed-by": "modelwright"}
+POD = {"restartPolicy": "Never", "containers": [{"name": "toy", "image": "toy"}]}
 
 
 class Toy:
@@ -43,11 +48,12 @@ class Toy:
                 "name": key.name,
                 "namespace": key.namespace,
                 "labels": LABELS,
-                "ownerReferences": [owner],
+                "ownerReferences": [{"apiVersion": model["apiVersion"], **owner}],
             },
+            "spec": {"template": {"spec": POD}},
         }
         store.put(await self.context.client.apply(job))
-        return
+        log.info("made", extra={"job": key.name})
 
 
 def wake(before, after):
@@ -56,7 +62,8 @@ def wake(before, after):
     if changed["kind"] == "InferenceModel":
         yield Key("InferenceModel", metadata["namespace"], metadata["name"])
     for owner in metadata.get("ownerReferences") or ():
-        yield Key(owner["kind"], metadata["namespace"], owner["name"])
+        if owner["kind"] == "InferenceModel":
+            yield Key("InferenceModel", metadata["namespace"], owner["name"])
 
 
 class Assembly:
@@ -75,6 +82,13 @@ class Assembly:
         )
 
 
+def find_config(server):
+    """The way to a server, given by its address or by a kubeconfig file."""
+    if server.startswith("http"):
+        return ClusterConfig(server, namespace="modelwright-system")
+    return load_kubeconfig([Path(server)])
+
+
 def installation(url, identity="toy-1", *, health_port=0, metrics_port=0, **settings):
     document = {
         "artifactRepository": "registry.test/m",
@@ -89,7 +103,7 @@ def installation(url, identity="toy-1", *, health_port=0, metrics_port=0, **sett
     }
     return Installation(
         settings=parse_settings(document),
-        config=ClusterConfig(url, namespace="modelwright-system"),
+        config=find_config(url),
         namespace="modelwright-system",
         identity=identity,
         endpoints=Endpoints("127.0.0.1", health_port, metrics_port),

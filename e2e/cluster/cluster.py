@@ -291,6 +291,8 @@ class Cluster:
                 step.was_done()
 
     def _up_addons(self, images: dict[str, Image]) -> None:
+        if not self.spec.addons:
+            return
         with self.progress.step("apply the add-ons") as step:
             for name in self.spec.addons:
                 apply_addon(name, images[name], self._kubectl(), self.pki)

@@ -7,14 +7,19 @@ written but scratch files; nothing is fetched or pushed here.
 from __future__ import annotations
 
 import importlib.metadata
+import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import onnx
 
 from modelwright_artifact.hardware import detect
 from modelwright_artifact.manifest import (
     REPORT_FILE,
+    Golden,
     Manifest,
     Variant,
     write_json,
@@ -34,7 +39,6 @@ from modelwright_optimizer.dataset import (
 )
 from modelwright_optimizer.failures import BuildFailure, Reason
 from modelwright_optimizer.goldens import (
-    Probe,
     build_golden_outputs,
     choose_candidates,
     choose_rows,
@@ -43,11 +47,12 @@ from modelwright_optimizer.goldens import (
 from modelwright_optimizer.intervals import rows_to_prove
 from modelwright_optimizer.measure import RoundPlan, Timings
 from modelwright_optimizer.memory import measure_peak_bytes
-from modelwright_optimizer.model import Model, load_model
+from modelwright_optimizer.model import load_model
 from modelwright_optimizer.selection import Verdict, select
 from modelwright_optimizer.trials import Trial, judge_trials, make_trials, measure_trials
 from modelwright_optimizer.writer import (
     GOLDEN_INPUTS,
+    WrittenGraph,
     list_files,
     write_golden_inputs,
     write_golden_outputs,
@@ -56,11 +61,9 @@ from modelwright_optimizer.writer import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from modelwright_artifact.request import BuildRequest
+    from modelwright_optimizer.engine import Interface
     from modelwright_optimizer.progress import Progress
 
 _TOOLS: Final = ("modelwright", "onnxruntime", "onnx", "onnxslim", "numpy")
@@ -86,14 +89,17 @@ def build_artifact(
     progress.report("Inspect", 0.0, "reading the model")
     model = load_model(inputs.model, request.resources.threads)
     progress.report("Inspect", 0.5, "checking the data")
-    split = load_rows(request, inputs, model)
+    interface = model.interface
+    split = load_rows(request, inputs, interface)
 
-    trials = make_trials(request, model, split, progress)
-    judge_trials(request, trials, split, progress)
-    timings = measure_trials(request, trials, split, inputs.rounds, progress)
-    verdicts = select([trial.summary() for trial in trials], request.objective)
-
-    manifest = _write_tree(request, model, split, trials, verdicts, directory, progress)
+    with tempfile.TemporaryDirectory(prefix="trials-") as scratch:
+        trials = make_trials(request, model, split, Path(scratch), progress)
+        # From here on the weights are in files: memory is what the build is limited by.
+        del model
+        judge_trials(request, trials, split, progress)
+        timings = measure_trials(request, trials, split, inputs.rounds, progress)
+        verdicts = select([trial.summary() for trial in trials], request.objective)
+        manifest = _write_tree(request, interface, split, trials, verdicts, directory, progress)
     report = Report(
         request_key=manifest.request_key,
         model_digest=manifest.model_digest,
@@ -129,18 +135,18 @@ def check_hardware(request: BuildRequest) -> None:
         )
 
 
-def load_rows(request: BuildRequest, inputs: BuildInputs, model: Model) -> Split:
+def load_rows(request: BuildRequest, inputs: BuildInputs, interface: Interface) -> Split:
     """Read and check the datasets and divide the rows."""
     wanted = Reason.EVALUATION_INVALID
     dataset = load_dataset(inputs.evaluation, wanted)
-    check_inputs(dataset, model.graph.inputs, wanted)
+    check_inputs(dataset, interface.inputs, wanted)
     dataset = check_labels(dataset, request.metric)
     check_row_count(dataset, MIN_EVALUATION_ROWS, wanted, _hint_rows(request))
     if inputs.calibration is None:
         return split_rows(dataset)
     wanted = Reason.CALIBRATION_INVALID
     calibration = load_dataset(inputs.calibration, wanted)
-    check_inputs(calibration, model.graph.inputs, wanted)
+    check_inputs(calibration, interface.inputs, wanted)
     check_row_count(calibration, MIN_CALIBRATION_ROWS, wanted)
     split = split_rows(dataset, Dataset(calibration.inputs))
     hint = " that are not judged as well"
@@ -166,7 +172,7 @@ def _hint_rows(request: BuildRequest) -> str:
 
 def _write_tree(
     request: BuildRequest,
-    model: Model,
+    interface: Interface,
     split: Split,
     trials: Sequence[Trial],
     verdicts: Mapping[str, Verdict],
@@ -174,22 +180,31 @@ def _write_tree(
     progress: Progress,
 ) -> Manifest:
     """Write graphs, goldens and manifest of the kept variants; completes their figures."""
-    threads, step = request.resources.threads, model.graph.fixed_rows
-    kept = [trial for trial in trials if verdicts[trial.name].kept]
+    threads, step = request.resources.threads, interface.fixed_rows
+    kept = {trial.path: trial for trial in trials if verdicts[trial.name].kept and trial.path}
+    for trial in trials:
+        trial.graph = None
     progress.report("Write", 0.0, "recording golden outputs")
     candidates = choose_candidates(split.gate.inputs, step)
-    probes = [probe_variant(trial.content, candidates, threads) for trial in kept]
+    probes = [probe_variant(path, candidates, threads) for path in kept]
     rows = choose_rows(probes, step)
     write_golden_inputs(directory, {name: array[rows] for name, array in candidates.items()})
     variants = []
-    for index, (trial, probe) in enumerate(zip(kept, probes, strict=True)):
+    for index, (path, probe) in enumerate(zip(kept, probes, strict=True)):
+        trial = kept[path]
         progress.report("Write", 0.2 + 0.8 * index / len(kept), f"writing {trial.name}")
-        variants.append(_write_variant(trial, probe, rows, step or 1, threads, directory))
+        graph = write_graph(directory, trial.name, onnx.load(path))
+        golden = write_golden_outputs(directory, trial.name, build_golden_outputs(probe, rows))
+        peak = measure_peak_bytes(
+            directory / graph.file, directory / GOLDEN_INPUTS, step or 1, threads
+        )
+        trial.figures = replace(trial.figures, size_bytes=graph.size_bytes, peak_memory_bytes=peak)
+        variants.append(_build_variant(trial, graph, golden))
     manifest = Manifest(
         request_key=request.key(),
         model_digest=request.model.digest,
-        inputs=model.graph.inputs,
-        outputs=model.graph.outputs,
+        inputs=interface.inputs,
+        outputs=interface.outputs,
         profile=request.profile,
         tools=list_tools(),
         threads=threads,
@@ -201,22 +216,7 @@ def _write_tree(
     return manifest
 
 
-def _write_variant(
-    trial: Trial,
-    probe: Probe,
-    rows: NDArray[Any],
-    rows_per_call: int,
-    threads: int,
-    directory: Path,
-) -> Variant:
-    if trial.proto is None:
-        raise ValueError(f"{trial.name} was kept and never made")
-    graph = write_graph(directory, trial.name, trial.proto)
-    golden = write_golden_outputs(directory, trial.name, build_golden_outputs(probe, rows))
-    peak = measure_peak_bytes(
-        directory / graph.file, directory / GOLDEN_INPUTS, rows_per_call, threads
-    )
-    trial.figures = replace(trial.figures, size_bytes=graph.size_bytes, peak_memory_bytes=peak)
+def _build_variant(trial: Trial, graph: WrittenGraph, golden: Golden) -> Variant:
     return Variant(
         name=trial.name,
         file=graph.file,

@@ -50,10 +50,9 @@ class UnsupportedTensor(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """An open session, with what it takes and gives."""
+class Interface:
+    """What a graph takes and gives."""
 
-    session: ort.InferenceSession
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -63,9 +62,22 @@ class Graph:
         sizes = {spec.shape[0] for spec in self.inputs if spec.shape}
         return max(sizes) if sizes and -1 not in sizes else None
 
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An open session; it holds the weights in memory."""
+
+    session: ort.InferenceSession
+    interface: Interface
+
+    @property
+    def fixed_rows(self) -> int | None:
+        """The size of the first axis where the graph fixes it."""
+        return self.interface.fixed_rows
+
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> Tensors:
         """One call."""
-        names = [spec.name for spec in self.outputs]
+        names = [spec.name for spec in self.interface.outputs]
         return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))
 
     def run_rows(self, inputs: Mapping[str, NDArray[Any]], rows_per_call: int = 1) -> Tensors:
@@ -81,7 +93,7 @@ class Graph:
             parts.append(self.run(part))
         return {
             spec.name: np.concatenate([part[spec.name] for part in parts])[:rows]
-            for spec in self.outputs
+            for spec in self.interface.outputs
         }
 
 
@@ -102,11 +114,11 @@ def open_graph(model: bytes | Path, threads: int, *, optimize: bool = True) -> G
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     source = model if isinstance(model, bytes) else str(model)
     session = ort.InferenceSession(source, options, providers=list(PROVIDERS))
-    return Graph(
-        session=session,
+    interface = Interface(
         inputs=tuple(_build_spec(node) for node in session.get_inputs()),
         outputs=tuple(_build_spec(node) for node in session.get_outputs()),
     )
+    return Graph(session, interface)
 
 
 def _build_spec(node: Any) -> TensorSpec:

@@ -16,6 +16,7 @@ from modelwright_optimizer.engine import Tensors, open_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -70,14 +71,16 @@ def choose_candidates(
     return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in inputs.items()}
 
 
-def probe_variant(model: bytes, inputs: Mapping[str, NDArray[Any]], threads: int) -> Probe:
+def probe_variant(model: bytes | Path, inputs: Mapping[str, NDArray[Any]], threads: int) -> Probe:
     """Run a variant as it will be served, and in the ways that move its last bits."""
     served = open_graph(model, threads)
-    plain = open_graph(model, threads, optimize=False)
-    threaded = open_graph(model, threads + 1)
-    provoked = [graph.run_rows(inputs) for graph in (served, plain, threaded)]
+    first = served.run_rows(inputs)
+    provoked = [served.run_rows(inputs)]
     provoked += [served.run_rows(_jitter(inputs, seed)) for seed in _JITTER_SEEDS]
-    return Probe(served.run_rows(inputs), tuple(provoked))
+    del served
+    provoked.append(open_graph(model, threads, optimize=False).run_rows(inputs))
+    provoked.append(open_graph(model, threads + 1).run_rows(inputs))
+    return Probe(first, tuple(provoked))
 
 
 def choose_rows(probes: Sequence[Probe], fixed_rows: int | None) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from modelwright_artifact.errors import ArtifactError
 from modelwright_artifact.fields import check_plain_path
 from modelwright_optimizer.engine import (
     ENGINE_ERRORS,
-    Graph,
+    Interface,
     UnsupportedTensor,
     describe_error,
     open_graph,
@@ -46,7 +46,7 @@ class Model:
     """The user's graph with its weights in memory, at opset 13 or later."""
 
     proto: onnx.ModelProto
-    graph: Graph
+    interface: Interface
     source_opset: int
 
 
@@ -66,7 +66,7 @@ def load_model(path: Path, threads: int) -> Model:
         )
     if opset < WANTED_OPSET:
         proto = _convert_opset(proto, opset)
-    return Model(proto, _open(proto, threads), opset)
+    return Model(proto, _check_by_engine(proto, threads), opset)
 
 
 def read_opset(proto: onnx.ModelProto) -> int:
@@ -229,9 +229,9 @@ def _convert_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         ) from error
 
 
-def _open(proto: onnx.ModelProto, threads: int) -> Graph:
+def _check_by_engine(proto: onnx.ModelProto, threads: int) -> Interface:
     try:
-        graph = open_graph(proto.SerializeToString(), threads)
+        interface = open_graph(proto.SerializeToString(), threads).interface
     except UnsupportedTensor as error:
         raise _invalid(str(error)) from error
     except ENGINE_ERRORS as error:
@@ -239,11 +239,11 @@ def _open(proto: onnx.ModelProto, threads: int) -> Graph:
             f"ONNX Runtime cannot load the model (opset {read_opset(proto)}): "
             f"{describe_error(error)}."
         ) from error
-    if not graph.inputs:
+    if not interface.inputs:
         raise _invalid("The model takes no input: there is nothing to serve.")
-    if any(not spec.shape for spec in graph.inputs):
+    if any(not spec.shape for spec in interface.inputs):
         raise _invalid("An input of the model is a scalar: every input needs an axis for rows.")
-    return graph
+    return interface
 
 
 def _list_graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 Pass = Callable[[onnx.ModelProto, Mapping[str, Any], "Dataset"], onnx.ModelProto]
 
-# How many rows a calibrator holds all activations of at once.
-_ROWS_PER_CHUNK: Final = 8
+# How many calls a calibrator holds all activations of at once. Not CalibMaxIntermediateOutputs:
+# ONNX Runtime 1.32 forgets each full chunk instead of merging it.
+_CALLS_PER_CHUNK: Final = 1
 
 
 class PassFailed(Exception):  # noqa: N818
@@ -49,8 +50,7 @@ class Rows(CalibrationDataReader):  # type: ignore[misc]
         self._next, self._end = 0, len(self)
 
     def __len__(self) -> int:
-        calls = self._dataset.rows // self._step
-        return calls - calls % _ROWS_PER_CHUNK or calls
+        return self._dataset.rows // self._step
 
     def set_range(self, start_index: int, end_index: int) -> None:
         """Serve these calls next; ONNX Runtime asks chunk by chunk."""
@@ -112,13 +112,10 @@ def _quantize_static(
     proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset
 ) -> onnx.ModelProto:
     rows = Rows(calibration, _fixed_rows(proto))
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"CalibStridedMinMax": _CALLS_PER_CHUNK}
     if step["calibration"] != "MinMax":
         # ONNX Runtime's histograms are of absolute values: only symmetric ranges are right.
-        options = {"CalibTensorRangeSymmetric": True, "CalibPercentile": step["percentile"]}
-    if len(rows) % _ROWS_PER_CHUNK == 0:
-        # Not CalibMaxIntermediateOutputs: 1.32 forgets each full chunk instead of merging it.
-        options["CalibStridedMinMax"] = _ROWS_PER_CHUNK
+        options |= {"CalibTensorRangeSymmetric": True, "CalibPercentile": step["percentile"]}
     with _scratch() as folder:
         onnx.save(proto, folder / "in.onnx")
         quantize_static(

@@ -32,6 +32,7 @@ from modelwright_optimizer.writer import serialize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from typing import Any
 
     import onnx
@@ -54,8 +55,7 @@ class Trial:
     """One variant: what was planned, what it became, what is known of it so far."""
 
     planned: PlannedVariant
-    proto: onnx.ModelProto | None = None
-    content: bytes = b""
+    path: Path | None = None
     graph: Graph | None = None
     failure: str = ""
     judgement: Judgement | None = None
@@ -77,10 +77,9 @@ class Trial:
 
 
 def make_trials(
-    request: BuildRequest, model: Model, split: Split, progress: Progress
+    request: BuildRequest, model: Model, split: Split, scratch: Path, progress: Progress
 ) -> list[Trial]:
-    """Make the graph of every variant worth trying; fp32 is the first."""
-    threads = request.resources.threads
+    """Make the graph of every variant worth trying, each a file in `scratch`; fp32 is first."""
     techniques = set(request.techniques)
     prepared = _prepare(model, request, split) if FUSION in techniques else None
     if prepared is None:
@@ -91,7 +90,7 @@ def make_trials(
     trials = []
     for index, plan in enumerate(planned):
         progress.report("Quantize", index / len(planned), f"making {plan.name}")
-        trials.append(_make(plan, prepared, split, threads))
+        trials.append(_make(plan, prepared, split, scratch))
     return trials
 
 
@@ -99,7 +98,8 @@ def judge_trials(
     request: BuildRequest, trials: Sequence[Trial], split: Split, progress: Progress
 ) -> None:
     """Judge every variant's answers to the gate rows against fp32's."""
-    reference = _answer(trials[0], split.gate)
+    threads = request.resources.threads
+    reference = _answer(trials[0], split.gate, threads)
     if reference is None:
         raise BuildFailure(
             Reason.MODEL_INVALID, f"The model cannot answer the rows. {trials[0].failure}"
@@ -107,7 +107,7 @@ def judge_trials(
     base: Scores | None = None
     for index, trial in enumerate(trials):
         progress.report("Judge", index / len(trials), f"judging {trial.name}")
-        outputs = reference if index == 0 else _answer(trial, split.gate)
+        outputs = reference if index == 0 else _answer(trial, split.gate, threads)
         if outputs is None:
             continue
         scores = build_scores(request.metric, outputs, reference, split.gate.labels)
@@ -157,12 +157,12 @@ def take_call(inputs: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArra
 def _prepare(model: Model, request: BuildRequest, split: Split) -> onnx.ModelProto | None:
     """The fused graph, or None where fusing fails or changes the answers."""
     (plan, *_) = plan_variants(request.profile, {FUSION}, ())
-    step = model.graph.fixed_rows or 1
+    threads, step = request.resources.threads, model.interface.fixed_rows or 1
     rows = take_call(split.gate.inputs, max(_COMPARED_ROWS - _COMPARED_ROWS % step, step))
     try:
         proto = apply_passes(model.proto, plan.recipe.passes, split.calibration)
-        outputs = open_graph(serialize(proto), request.resources.threads).run_rows(rows)
-        wanted = model.graph.run_rows(rows)
+        outputs = open_graph(serialize(proto), threads).run_rows(rows)
+        wanted = open_graph(serialize(model.proto), threads).run_rows(rows)
     except (PassFailed, *ENGINE_ERRORS):
         return None
     return proto if _agree(outputs, wanted) else None
@@ -181,24 +181,28 @@ def _agree(ours: Tensors, theirs: Tensors) -> bool:
     return set(ours) == set(theirs) and all(close(name) for name in theirs)
 
 
-def _make(plan: PlannedVariant, prepared: onnx.ModelProto, split: Split, threads: int) -> Trial:
+def _make(plan: PlannedVariant, prepared: onnx.ModelProto, split: Split, scratch: Path) -> Trial:
     trial = Trial(plan)
     steps = tuple(s for s in plan.recipe.passes if str(s["name"]).startswith("quantize"))
     try:
-        trial.proto = apply_passes(prepared, steps, split.calibration)
-        trial.content = serialize(trial.proto)
-        trial.graph = open_graph(trial.content, threads)
+        content = serialize(apply_passes(prepared, steps, split.calibration))
     except PassFailed as error:
         trial.failure = str(error)
-    except ENGINE_ERRORS as error:
-        trial.failure = f"ONNX Runtime cannot load it: {describe_error(error)}."
-    trial.figures = Figures(size_bytes=len(trial.content) or None)
+        return trial
+    trial.path = scratch / f"{plan.name}.onnx"
+    trial.path.write_bytes(content)
+    trial.figures = Figures(size_bytes=len(content))
     return trial
 
 
-def _answer(trial: Trial, gate: Dataset) -> Tensors | None:
-    """The answers to all rows, or None and the trial's failure."""
-    if trial.graph is None:
+def _answer(trial: Trial, gate: Dataset, threads: int) -> Tensors | None:
+    """The answers to all rows, or None and the trial's failure; opens the graph."""
+    if trial.path is None:
+        return None
+    try:
+        trial.graph = open_graph(trial.path, threads)
+    except ENGINE_ERRORS as error:
+        trial.failure = f"ONNX Runtime cannot load it: {describe_error(error)}."
         return None
     try:
         per_call = 1 if trial.planned.is_dynamic else _ROWS_PER_CALL

@@ -33,7 +33,7 @@ def tried(
         latency=Latency(p50_micros=micros, p99_micros=micros, mean_micros=micros, rounds=30)
         if measured
         else None,
-        speedup=Speedup(value=low + 0.1, low=low, high=low + 0.2) if measured else None,
+        speedup=Speedup(value=200 / micros, low=low, high=low + 0.2) if measured else None,
         batch_curve=() if per_row is None else (BatchPoint(rows=8, micros=8 * per_row),),
         size_bytes=size,
     )

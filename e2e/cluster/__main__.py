@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from e2e.cluster.addons import archive_directory
 from e2e.cluster.binaries import BINARIES, BinaryCache
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import ClusterError
@@ -124,7 +125,8 @@ def down(options: argparse.Namespace) -> int:
 def clean(options: argparse.Namespace) -> int:
     _cluster(options).clean()
     if options.all:
-        shutil.rmtree(BinaryCache.default().directory, ignore_errors=True)
+        for directory in (BinaryCache.default().directory, archive_directory()):
+            shutil.rmtree(directory, ignore_errors=True)
     return 0
 
 

@@ -30,12 +30,16 @@ class Image:
     archive: Path
 
 
+def archive_directory() -> Path:
+    return cache_directory() / "archives"
+
+
 def ensure_image(binary: Path) -> tuple[Image, bool]:
     """Return the image of a binary in the binary cache, and whether it was made now."""
     key = binary.parent.name
     image = Image(
         reference=f"localhost/{binary.name}:{key}",
-        archive=cache_directory() / "images" / f"{binary.name}-{key}.tar",
+        archive=archive_directory() / f"{binary.name}-{key}.tar",
     )
     if image.archive.exists():
         return image, False

@@ -152,7 +152,7 @@ class Cluster:
                 target, or a free one.
         """
         address, _, port = self._resolve(target).rpartition(":")
-        name = f"{FORWARDER}-{re.sub('[^a-z0-9]', '-', target)}"
+        name = _forwarder_name(target)
         remembered = self.layout.run / f"{name}.port"
         if host_port is None:
             known = remembered.exists() and self.supervisor.is_alive(name)
@@ -160,6 +160,10 @@ class Cluster:
         self._ensure_forwarder(name, [Mapping(host_port, address, int(port))])
         write_if_changed(remembered, str(host_port))
         return host_port
+
+    def end_forward(self, target: str) -> None:
+        """End what `forward` began for the same target."""
+        self.supervisor.stop(_forwarder_name(target))
 
     def nodes(self) -> list[Node]:
         """List the nodes that have files here, running or not."""
@@ -408,3 +412,7 @@ class Cluster:
     def _locked(self) -> AbstractContextManager[None]:
         waiting = f"another command works on cluster {self.spec.name}; waiting for it"
         return locked(self._lock, on_wait=lambda: self.progress.say(waiting))
+
+
+def _forwarder_name(target: str) -> str:
+    return f"{FORWARDER}-{re.sub('[^a-z0-9]', '-', target)}"

@@ -55,14 +55,17 @@ def test_this_machine_reaches_a_service_through_a_forwarder(
     workload.serve("web", model_volume)
     workload.expose("web")
 
-    port = cluster.forward(f"{workload.namespace}/web:80")
+    target = f"{workload.namespace}/web:80"
+    port = cluster.forward(target)
 
     wait_until(
         "the service answers",
         lambda: _get(f"http://127.0.0.1:{port}/model.txt") == CONTENT,
         deadline_seconds=60,
     )
-    assert cluster.forward(f"{workload.namespace}/web:80") == port
+    assert cluster.forward(target) == port
+    cluster.end_forward(target)
+    assert _get(f"http://127.0.0.1:{port}/model.txt") is None
 
 
 def _get(url: str) -> str | None:

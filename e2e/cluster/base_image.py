@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tools.image.layout import compile_folder
+from tools.image import layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +70,7 @@ class BaseImage:
 
     def key(self) -> str:
         """Return what names the image: its packages and the way they are unpacked."""
-        recipe = Path(__file__).read_bytes()
+        recipe = Path(__file__).read_bytes() + Path(layout.__file__).read_bytes()
         listed = "\n".join((self.name, self.architecture, *self.packages)).encode()
         return hashlib.sha256(recipe + listed).hexdigest()[:16]
 
@@ -99,7 +98,7 @@ def ensure_base(
     reference = image.reference()
     if not refresh and buildah.has(reference):
         return reference
-    report(f"base image {image.name} ({image.architecture}): download Debian packages")
+    report(f"base image {image.name} ({image.architecture}): Debian packages")
     debs = download_packages(image.packages, image.architecture, cache=cache, refresh=refresh)
     rootfs = cache / "rootfs" / f"{image.name}-{image.architecture}"
     report(f"base image {image.name} ({image.architecture}): unpack {len(debs)} packages")
@@ -206,11 +205,14 @@ def _install_pip(rootfs: Path) -> None:
 def _compile_python(rootfs: Path) -> None:
     """Compile the standard library: halves the start of a container, which may not write there.
 
-    Compiled files are the same on every architecture, so this machine's Python 3.11 makes them.
+    Compiled files are the same on every architecture, so this machine's Python 3.11 makes them;
+    Debian's own comes first, whose version is the image's.
     """
-    if sys.version_info[:2] != (3, 11):
-        raise BaseImageError(f"Python 3.11 must run this, not {sys.version.split()[0]}")
-    compile_folder(rootfs / "usr/lib" / PYTHON, installed_at=f"/usr/lib/{PYTHON}")
+    python = shutil.which(PYTHON, path="/usr/bin") or shutil.which(PYTHON)
+    if python is None:
+        raise BaseImageError(f"{PYTHON} is needed to make base images: apt-get install {PYTHON}")
+    library = rootfs / "usr/lib" / PYTHON
+    layout.compile_folder(library, installed_at=f"/usr/lib/{PYTHON}", python=python)
 
 
 def _write_accounts(rootfs: Path) -> None:

@@ -70,11 +70,11 @@ class Workshop:
 
     @classmethod
     @contextmanager
-    def open(cls, report: Report) -> Iterator[Workshop]:
+    def open(cls, report: Report, root: Path) -> Iterator[Workshop]:
         cache = image_cache()
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="modelwright-context-") as folder:
-            copy_context(ROOT, Path(folder))
+            copy_context(root, Path(folder))
             yield cls(cache, Path(folder), Buildah(cache / "containers"), report)
 
 
@@ -105,6 +105,7 @@ def build_images(
     tls: bool = False,
     smoke: bool = False,
     report: Report | None = None,
+    root: Path = ROOT,
 ) -> dict[str, str]:
     """Make sure that the registry holds the images; return `repository@sha256:…` by target.
 
@@ -116,9 +117,10 @@ def build_images(
         tls: whether the registry speaks HTTPS.
         smoke: whether to start the images, under emulation for another architecture.
         report: takes a line per long step; by default it is printed.
+        root: the checkout to build.
     """
     registry = Registry(registry_push, registry_pull or registry_push, tls)
-    with Workshop.open(report or _print_line) as workshop:
+    with Workshop.open(report or _print_line, root) as workshop:
         images = {target: _ensure_image(target, arch, registry, workshop) for target in targets}
         if smoke:
             for target in targets:

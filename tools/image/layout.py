@@ -8,9 +8,7 @@ needs no emulation, and removes what a running plane never reads.
 
 from __future__ import annotations
 
-import compileall
 import os
-import py_compile
 import shutil
 import subprocess
 import sys
@@ -51,6 +49,16 @@ UNUSED_PATHS: Final = {
         "onnxruntime/transformers",
     ),
 }
+
+# A file that no Python 3.11 can read is left uncompiled; a few packages ship such.
+COMPILE_PROGRAM: Final = """
+import compileall, py_compile, sys
+sys.pycache_prefix = None
+compileall.compile_dir(
+    sys.argv[1], maxlevels=64, quiet=2, stripdir=sys.argv[1], prependdir=sys.argv[2],
+    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+)
+"""
 
 
 def main(arguments: list[str]) -> int:
@@ -124,18 +132,19 @@ def write_metadata(site: Path) -> None:
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
-def compile_folder(folder: Path, *, installed_at: str) -> None:
+def compile_folder(folder: Path, *, installed_at: str, python: str = sys.executable) -> None:
     """Compile every module, so that a read-only container starts without compiling.
 
-    `unchecked-hash` files hold no time stamp: equal sources give equal bytes.
+    Equal sources give equal bytes: `unchecked-hash` files hold no time stamp, and the process that
+    compiles starts from nothing, because which strings are interned in it, and the order of sets,
+    show in what it writes.
     """
-    compileall.compile_dir(
-        folder,
-        maxlevels=64,
-        quiet=2,
-        stripdir=str(folder),
-        prependdir=installed_at,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    # Its own imports are compiled anew, from a cache that is nowhere; what it makes goes beside.
+    fresh = [python, "-s", "-S", "-B", "-X", "pycache_prefix=/nonexistent"]
+    subprocess.run(
+        [*fresh, "-c", COMPILE_PROGRAM, str(folder), installed_at],
+        check=True,
+        env={"PYTHONHASHSEED": "0"},
     )
 
 

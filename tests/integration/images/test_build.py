@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.cluster.images import TARGETS, build_images, image_cache
+from e2e.cluster.images import ROOT, TARGETS, build_images, copy_context, image_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +63,16 @@ def wait_for(address: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def built(registry: str) -> dict[str, str]:
-    return build_images(registry, TARGETS, smoke=True)
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What images are made of, out of reach of an editor."""
+    folder = tmp_path_factory.mktemp("sources")
+    copy_context(ROOT, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(registry: str, sources: Path) -> dict[str, str]:
+    return build_images(registry, TARGETS, smoke=True, root=sources)
 
 
 def test_every_image_starts_as_its_user_and_holds_no_tools(built: dict[str, str]) -> None:
@@ -72,31 +80,35 @@ def test_every_image_starts_as_its_user_and_holds_no_tools(built: dict[str, str]
     assert all("@sha256:" in reference for reference in built.values())
 
 
-def test_a_second_run_builds_nothing(registry: str, built: dict[str, str]) -> None:
+def test_a_second_run_builds_nothing(registry: str, sources: Path, built: dict[str, str]) -> None:
     said: list[str] = []
 
-    assert build_images(registry, TARGETS, report=said.append) == built
+    assert build_images(registry, TARGETS, report=said.append, root=sources) == built
     assert all(line.endswith("unchanged") for line in said)
     assert len(said) == len(TARGETS)
 
 
 def test_the_nodes_name_of_the_registry_is_in_the_reference(
-    registry: str, built: dict[str, str]
+    registry: str, sources: Path, built: dict[str, str]
 ) -> None:
-    seen = build_images(registry, ["runtime"], registry_pull="10.77.0.1:5000")
+    seen = build_images(registry, ["runtime"], registry_pull="10.77.0.1:5000", root=sources)
 
     assert seen["runtime"] == built["runtime"].replace(registry, "10.77.0.1:5000")
 
 
 def test_two_builds_of_the_same_sources_have_the_same_digest(
-    registry: str, built: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    registry: str,
+    sources: Path,
+    built: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     cache = image_cache()
     for kept in ("debs", "wheels"):
         shutil.copytree(cache / kept, tmp_path / "images" / kept)
     monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path))
 
-    again = build_images(f"{registry}/again", ["runtime"])
+    again = build_images(f"{registry}/again", ["runtime"], root=sources)
 
     assert again["runtime"].rsplit("@")[1] == built["runtime"].rsplit("@")[1]
 

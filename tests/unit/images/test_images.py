@@ -137,10 +137,16 @@ def test_pruning_removes_tests_headers_and_named_paths_only(tmp_path: Path) -> N
     assert left == set(kept)
 
 
-def test_compiled_code_is_the_same_wherever_it_is_compiled(tmp_path: Path) -> None:
-    for folder in ("one", "other/deeper"):
+def test_compiled_code_is_the_same_wherever_it_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (
+        "KINDS = frozenset({'a', 'bc', '['})\n\ndef is_kind(x):\n    return x in {'z', '[', 'y'}\n"
+    )
+    for seed, folder in (("1", "one"), ("2", "other/deeper")):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "module.py").write_text("def answer():\n    return 42\n")
+        (tmp_path / folder / "module.py").write_text(source)
         layout.compile_folder(tmp_path / folder, installed_at="/opt/modelwright/lib")
 
     one, other = sorted(path.read_bytes() for path in tmp_path.rglob("*.pyc"))

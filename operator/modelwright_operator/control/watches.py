@@ -13,9 +13,9 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import kopf
@@ -295,13 +295,30 @@ def build_kopf_settings(kinds: Sequence[Watched]) -> kopf.OperatorSettings:
     # Never written, as nothing here has state; named so that it could be told apart if it were.
     settings.persistence.finalizer = f"{_PREFIX}/finalizer"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=_PREFIX)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=_PREFIX)
+    settings.persistence.diffbase_storage = _NoDifferences()
     for watched in kinds:
         if watched.label_selector:
             resource = resource_of(watched.kind)
             key = (resource.group, resource.version, resource.plural)
             settings.watching.label_selectors[key] = watched.label_selector
     return settings
+
+
+class _NoDifferences(kopf.DiffBaseStorage):
+    """Compares nothing: kopf would copy and compare every object for handlers that do not exist."""
+
+    def build(
+        self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None
+    ) -> kopf.BodyEssence:
+        del body, extra_fields
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        del body
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        del body, patch, essence
 
 
 class _Login:

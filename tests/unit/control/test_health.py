@@ -2,12 +2,14 @@ import asyncio
 import itertools
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
 from modelwright_operator.control.contract import Watched
 from modelwright_operator.control.health import LoopLag, check_below, check_each_below
 from modelwright_operator.control.logs import KeyValueFormatter
+from modelwright_operator.control.main import Operator
 from modelwright_operator.control.metrics import Metrics
 from modelwright_operator.control.watches import (
     Beats,
@@ -18,6 +20,9 @@ from modelwright_operator.control.watches import (
 from modelwright_operator.kube.cache import Store
 from modelwright_operator.kube.client import Request
 from modelwright_operator.kube.resources import resource_of
+from tests.wiring import toy
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_check_speaks_only_above_its_limit():
@@ -68,6 +73,21 @@ def test_silence_of_a_kind_is_that_of_its_most_silent_namespace():
     assert beats.silence_seconds() == {"Pod": 100, "Node": 0}
     beats.reset()
     assert beats.silence_seconds() == {"Pod": 0, "Node": 0}
+
+
+def test_dead_is_what_is_silent_while_open_or_closed_for_long():
+    seconds = [0.0]
+    beats = Beats({"/pods": "Pod", "/jobs": "Job"}, lambda: seconds[0])
+    beats.note("/pods", 1)
+    seconds[0] = 40
+    assert beats.find_dead(150, 30) == {"Job"}
+    beats.note("/jobs", 1)
+    seconds[0] = 160
+    assert beats.find_dead(150, 30) == {"Pod"}
+    beats.note("/pods", -1)
+    assert beats.find_dead(150, 30) == set()
+    seconds[0] = 191
+    assert beats.find_dead(150, 30) == {"Pod", "Job"}
 
 
 def test_backoffs_never_end_and_start_anew_each_time():
@@ -125,6 +145,20 @@ def test_metrics_tell_our_objects_by_readiness():
     want = {"kind": "ModelBuild", "ready": "True", "reason": "Available"}
     assert read(metrics, "objects", **want) == 2
     assert read(metrics, "objects", kind="ModelBuild", ready="Unknown", reason="") == 2
+
+
+def test_documented_metrics_are_the_ones_there_are():
+    room = Operator(toy.installation("http://127.0.0.1:1"), toy.Assembly())
+    room._follow()
+    families = room._metrics.registry.collect()
+    there = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in families
+        if family.name.startswith("modelwright_operator_")
+    }
+    rows = (ROOT / "docs" / "operator-metrics.md").read_text().splitlines()
+    documented = {row.split("`")[1] for row in rows if row.startswith("| `modelwright_operator_")}
+    assert documented == there
 
 
 @pytest.mark.parametrize(

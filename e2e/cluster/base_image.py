@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,11 +101,11 @@ def ensure_base(
         return reference
     report(f"base image {image.name} ({image.architecture}): Debian packages")
     debs = download_packages(image.packages, image.architecture, cache=cache, refresh=refresh)
-    rootfs = cache / "rootfs" / f"{image.name}-{image.architecture}"
     report(f"base image {image.name} ({image.architecture}): unpack {len(debs)} packages")
-    unpack_rootfs(debs, rootfs, image.architecture)
-    buildah.commit_rootfs(rootfs, reference, architecture=image.architecture)
-    shutil.rmtree(rootfs)
+    with tempfile.TemporaryDirectory(prefix="rootfs-", dir=cache) as folder:
+        rootfs = Path(folder) / "root"
+        unpack_rootfs(debs, rootfs, image.architecture)
+        buildah.commit_rootfs(rootfs, reference, architecture=image.architecture)
     return reference
 
 
@@ -130,7 +131,6 @@ def download_packages(
 
 def unpack_rootfs(debs: Sequence[Path], rootfs: Path, architecture: Architecture) -> None:
     """Lay out a root file system from packages without running a maintainer script."""
-    shutil.rmtree(rootfs, ignore_errors=True)
     rootfs.mkdir(parents=True)
     for deb in debs:
         _run(["dpkg-deb", "--extract", str(deb), str(rootfs)])

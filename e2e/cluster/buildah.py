@@ -94,6 +94,11 @@ class Buildah:
         verify = "true" if tls else "false"
         self.run("push", "--quiet", f"--tls-verify={verify}", reference, f"docker://{destination}")
 
+    def pull_container(self, reference: str, *, architecture: str, tls: bool) -> str:
+        """Make a container of an image in a registry; the caller removes it."""
+        options = (f"--tls-verify={'true' if tls else 'false'}", f"--arch={architecture}")
+        return self.run("from", "--quiet", *options, f"docker://{reference}").strip()
+
     def _store_options(self) -> list[str]:
         return [f"--root={self.store / 'images'}", f"--runroot={self.store / 'run'}"]
 

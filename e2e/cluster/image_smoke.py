@@ -42,9 +42,15 @@ STATEMENTS: Final = {
 FORBIDDEN: Final = ("bash", "dpkg", "apt-get", "gcc", "ld", "perl", "pip", "sh", "strip")
 
 
-def smoke_test(reference: str, target: str, architecture: str, buildah: Buildah) -> None:
-    """Raise `ImageBuildError` when the image does not start, import and compute as it should."""
-    container = buildah.run("from", "--pull-never", "--arch", architecture, reference).strip()
+def smoke_test(
+    reference: str, target: str, architecture: str, buildah: Buildah, *, tls: bool
+) -> None:
+    """Pull the image and start it.
+
+    Raises:
+        ImageBuildError: it does not start, import and compute as it should.
+    """
+    container = buildah.pull_container(reference, architecture=architecture, tls=tls)
     try:
         root = Path(buildah.run("mount", container).strip())
         _check_contents(root, reference)

@@ -24,6 +24,7 @@ from typing import Final
 
 from e2e.cluster.base_image import build_base, ensure_base, runtime_base
 from e2e.cluster.buildah import Buildah, ImageBuildError
+from e2e.cluster.files import locked
 from e2e.cluster.image_smoke import smoke_test
 from tools.image.layout import locked_options
 
@@ -121,16 +122,15 @@ def build_images(
     """
     registry = Registry(registry_push, registry_pull or registry_push, tls)
     with Workshop.open(report or _print_line, root) as workshop:
-        images = {target: _ensure_image(target, arch, registry, workshop) for target in targets}
-        if smoke:
-            for target in targets:
-                smoke_test(_local_name(target, arch), target, arch, workshop.buildah)
-                workshop.report(f"image {target} ({arch}): starts, imports and computes")
-    return images
-
-
-def _local_name(target: str, architecture: str) -> str:
-    return f"localhost/modelwright-{target}:{architecture}"
+        digests = {target: _ensure_image(target, arch, registry, workshop) for target in targets}
+        for target in targets if smoke else ():
+            pushed = f"{registry.repository(target, host=registry.push)}@{digests[target]}"
+            smoke_test(pushed, target, arch, workshop.buildah, tls=tls)
+            workshop.report(f"image {target} ({arch}): starts, imports and computes")
+    return {
+        target: f"{registry.repository(target, host=registry.pull)}@{digest}"
+        for target, digest in digests.items()
+    }
 
 
 def content_key(target: str, architecture: str, *, root: Path) -> str:
@@ -150,15 +150,17 @@ def content_key(target: str, architecture: str, *, root: Path) -> str:
 
 
 def _ensure_image(target: str, architecture: str, registry: Registry, workshop: Workshop) -> str:
+    """Return the digest of the image in the registry, building and pushing it when it is new."""
     key = content_key(target, architecture, root=workshop.context)
     pushed = f"{registry.repository(target, host=registry.push)}:{architecture}-{key}"
     digest = _digest_in_registry(pushed, registry)
-    if digest is None:
-        local = _build(target, architecture, workshop)
-        digest = _push(local, pushed, registry, workshop)
-    else:
+    if digest is not None:
         workshop.report(f"image {target} ({architecture}): unchanged")
-    return f"{registry.repository(target, host=registry.pull)}@{digest}"
+        return digest
+    waiting = f"image {target} ({architecture}): another build is under way, waiting for it"
+    with locked(workshop.cache / "lock", on_wait=lambda: workshop.report(waiting)):
+        local = _build(target, architecture, workshop)
+        return _push(local, pushed, registry, workshop)
 
 
 def _build(target: str, architecture: str, workshop: Workshop) -> str:
@@ -178,7 +180,7 @@ def _build(target: str, architecture: str, workshop: Workshop) -> str:
         "BUILDPLATFORM": f"linux/{HOST_ARCHITECTURE}",
         "TARGETPLATFORM": f"linux/{architecture}",
     }
-    local = _local_name(target, architecture)
+    local = f"localhost/modelwright-{target}:{architecture}"
     log = workshop.cache / f"build-{target}-{architecture}.log"
     started = time.monotonic()
     report(f"image {target} ({architecture}): build, log in {log}")

@@ -26,7 +26,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy operator/modelwright_operator artifact/modelwright_artifact \
-		optimizer/modelwright_optimizer runtime_image/modelwright_runtime e2e
+		optimizer/modelwright_optimizer runtime_image/modelwright_runtime e2e samples
 
 imports: $(STAMP)
 	@$(BIN)/lint-imports
@@ -41,7 +41,7 @@ integration: $(STAMP) ## against a real kube-apiserver, etcd and registry
 	@$(BIN)/pytest -q tests/integration
 
 e2e: $(STAMP) ## on the real local node
-	@$(BIN)/pytest -q e2e/tests
+	@$(BIN)/pytest -q e2e
 
 generate: $(STAMP) ## write crds/ and docs/api from the types
 	@$(RUN) -m modelwright_operator.api.crds
@@ -50,6 +50,7 @@ generate: $(STAMP) ## write crds/ and docs/api from the types
 verify: $(STAMP) ## prove that nothing generated is stale
 	@$(RUN) -m modelwright_operator.api.crds --check
 	@$(RUN) -m modelwright_operator.api.reference --check
+	@$(RUN) runtime_image/generate_protocol.py --check
 
 cluster: $(STAMP) ## only the local cluster
 	@$(RUN) -m e2e.cluster up

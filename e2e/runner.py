@@ -6,8 +6,6 @@ With CI=true a skip is a failure (see conftest.py), so nothing passes by not run
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import time
@@ -16,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from e2e.cluster.progress import Durations
+from e2e.cluster.spec import cache_directory
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-CACHE = Path(os.environ.get("MODELWRIGHT_CACHE", Path.home() / ".cache" / "modelwright"))
 BIN = Path(sys.executable).parent
 
 
@@ -72,6 +72,7 @@ def tiers() -> tuple[Tier, ...]:
         "optimizer/modelwright_optimizer",
         "runtime_image/modelwright_runtime",
         "e2e",
+        "samples",
     )
     return (
         Tier("lint", _tool("ruff", "check", ".")),
@@ -80,6 +81,9 @@ def tiers() -> tuple[Tier, ...]:
         Tier("import contracts", _tool("lint-imports")),
         Tier("generated files", (*python, "modelwright_operator.api.crds", "--check")),
         Tier("generated reference", (*python, "modelwright_operator.api.reference", "--check")),
+        Tier(
+            "generated protocol", (sys.executable, "runtime_image/generate_protocol.py", "--check")
+        ),
         Tier("cluster binaries", (*python, "e2e.cluster", "build")),
         _pytest(
             "unit, golden, simulation",
@@ -90,13 +94,13 @@ def tiers() -> tuple[Tier, ...]:
         ),
         _pytest("wiring", "tests/wiring"),
         _pytest("integration", "tests/integration", needs=("cluster binaries",)),
-        _pytest("e2e", "e2e/tests", needs=("cluster binaries", "unit, golden, simulation")),
+        _pytest("e2e", "e2e", needs=("cluster binaries", "unit, golden, simulation")),
     )
 
 
 def main(names: Sequence[str]) -> int:
     """Run the tiers (or only those named) and print the verdict."""
-    history = _Durations(CACHE / "test-durations.json")
+    history = Durations(cache_directory() / "test-durations.json")
     counts = Counts()
     started = time.monotonic()
     for tier in tiers():
@@ -115,8 +119,8 @@ def main(names: Sequence[str]) -> int:
     return 1 if counts.broken or not counts.passed else 0
 
 
-def _run(tier: Tier, history: _Durations, counts: Counts) -> None:
-    last = history.last(tier.name)
+def _run(tier: Tier, history: Durations, counts: Counts) -> None:
+    last = history.last_seconds(tier.name)
     print(f"== {tier.name}{f' (last time {last:.0f} s)' if last else ''}", flush=True)
     report = ROOT / ".pytest_cache" / f"{tier.name.replace(' ', '-').replace(',', '')}.xml"
     report.unlink(missing_ok=True)
@@ -134,25 +138,6 @@ def _run(tier: Tier, history: _Durations, counts: Counts) -> None:
         f"== {tier.name}: {'ok' if code == 0 else f'FAILED ({code})'} in {seconds:.0f} s",
         flush=True,
     )
-
-
-class _Durations:
-    """How long each tier took last time on this machine."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._seconds: dict[str, float] = json.loads(path.read_text())
-        except (OSError, ValueError):
-            self._seconds = {}
-
-    def last(self, name: str) -> float | None:
-        return self._seconds.get(name)
-
-    def record(self, name: str, seconds: float) -> None:
-        self._seconds[name] = seconds
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self._seconds, indent=1, sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from e2e.cluster.commands import run
-from e2e.cluster.errors import ClusterError
 from e2e.cluster.files import locked
 from e2e.cluster.spec import cache_directory
+from e2e.cluster.toolchain import find_go, go_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 GO_MODULES: Final = Path(__file__).parent / "go"
 KUBERNETES_VERSION: Final = "v1.36.4"
-OLDEST_GO: Final = (1, 26)
 BUILD_FLAGS: Final = ("-mod=readonly", "-trimpath", "-buildvcs=false")
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -165,30 +162,13 @@ def build(binary: Binary, target: Path) -> None:
     flags = (*BUILD_FLAGS, f"-ldflags={binary.linker_flags()}", "-o", str(unfinished))
     try:
         run(
-            ["go", "build", *flags, binary.package],
+            [find_go(), "build", *flags, binary.package],
             directory=binary.module_directory,
             environment=environment,
         )
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-@cache
-def go_version() -> str:
-    """Return what `go version` says, without the platform twice asked for.
-
-    Raises:
-        ClusterError: Go is missing or too old.
-    """
-    wanted = f"Go {OLDEST_GO[0]}.{OLDEST_GO[1]} or newer"
-    if shutil.which("go") is None:
-        raise ClusterError(f"the cluster's programs are built with {wanted}: https://go.dev/dl")
-    said = run(["go", "version"], directory=GO_MODULES).split()
-    version = said[2].removeprefix("go")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_GO:
-        raise ClusterError(f"this is Go {version}; {wanted} is needed: https://go.dev/dl")
-    return f"{version} {said[3]}"
 
 
 def link_binaries(paths: dict[str, Path], directory: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from modelwright_artifact.quantities import parse_bytes, parse_millicores
 from modelwright_artifact.request import BuildRequest
 
 if TYPE_CHECKING:
@@ -66,12 +67,25 @@ def resolve_targets(spec: InferenceModelSpec, profiles: Sequence[ProfileView]) -
 
 
 def resolve_resources(spec: InferenceModelSpec, settings: Settings) -> dict[str, dict[str, str]]:
-    """CPU and memory of a server; a build measures under the same limits."""
+    """CPU and memory of a server; a build measures under the same limits.
+
+    A request above the installation's default limit raises that limit: a limit is then what the
+    user asked for at least.
+    """
     default = {"cpu": settings.serving_resources.cpu, "memory": settings.serving_resources.memory}
     asked = spec.serving.resources if spec.serving else None
-    limits = {**default, **_quantities(asked.limits if asked else None)}
-    requests = {**limits, **_quantities(asked.requests if asked else None)}
-    return {"limits": limits, "requests": requests}
+    requested = _quantities(asked.requests if asked else None)
+    given = _quantities(asked.limits if asked else None)
+    limits = {
+        name: given.get(name) or _larger(name, default[name], requested.get(name))
+        for name in default
+    }
+    return {"limits": limits, "requests": {**limits, **requested}}
+
+
+def _larger(name: str, one: str, two: str | None) -> str:
+    parse = parse_millicores if name == "cpu" else parse_bytes
+    return one if two is None or parse(two) <= parse(one) else two
 
 
 def resolve_scaling(spec: InferenceModelSpec) -> Scaling:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from e2e.cluster.binaries import Binary, BinaryCache, build, go_version
+from e2e.cluster.binaries import Binary, BinaryCache, build
 from e2e.cluster.files import locked
+from e2e.cluster.toolchain import go_version
 
 ROOT = Path(__file__).resolve().parents[3]
 KUBECTL = Binary("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", stamped=True)

@@ -32,6 +32,10 @@ class Room:
     def is_primed(self):
         return self.operator._is_primed
 
+    def is_idle(self):
+        phases = {entry.phase.name for entry in self.operator._queue._entries.values()}
+        return phases == {"IDLE"}
+
 
 @asynccontextmanager
 async def running(server, **settings):
@@ -51,10 +55,11 @@ def jobs(server):
 async def test_event_wakes_the_key_it_concerns_and_no_other(server, eventually):
     server.put("InferenceModel", "one")
     server.put("InferenceModel", "two")
-    async with running(server) as room:
+    async with running(server, resyncSeconds=3600) as room:
         await eventually(lambda: jobs(server) == ["one", "two"])
         await eventually(lambda: server.open_streams("InferenceModel"))
         await eventually(lambda: server.open_streams("Job"))
+        await eventually(room.is_idle)
         before = len(room.toy.passes)
         server.put("InferenceModel", "two", spec={"changed": True})
         await eventually(lambda: "two" in room.toy.passes[before:])

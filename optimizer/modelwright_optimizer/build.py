@@ -86,16 +86,13 @@ def build_artifact(
     """Build into the existing empty `directory`; `BuildFailure` where it cannot be done."""
     start, started = datetime.now(UTC), time.monotonic()
     check_hardware(request)
-    progress.report("Inspect", 0.0, "reading the model")
-    model = load_model(inputs.model, request.resources.threads)
-    progress.report("Inspect", 0.5, "checking the data")
-    interface = model.interface
-    split = load_rows(request, inputs, interface)
-
     with tempfile.TemporaryDirectory(prefix="trials-") as scratch:
+        progress.report("Inspect", 0.0, "reading the model")
+        model = load_model(inputs.model, Path(scratch), request.resources.threads)
+        progress.report("Inspect", 0.5, "checking the data")
+        interface = model.interface
+        split = load_rows(request, inputs, interface)
         trials = make_trials(request, model, split, Path(scratch), progress)
-        # From here on the weights are in files: memory is what the build is limited by.
-        del model
         judge_trials(request, trials, split, progress)
         timings = measure_trials(request, trials, split, inputs.rounds, progress)
         verdicts = select([trial.summary() for trial in trials], request.objective)

@@ -43,15 +43,19 @@ _REFUSED_METADATA: Final = frozenset({"ort_config"})
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The user's graph with its weights in memory, at opset 13 or later."""
+    """The user's graph as one file of our own with its weights, at opset 13 or later."""
 
-    proto: onnx.ModelProto
+    path: Path
     interface: Interface
+    operators: frozenset[str]
     source_opset: int
 
 
-def load_model(path: Path, threads: int) -> Model:
-    """Read, check and open a model; `BuildFailure(ModelInvalid)` says what is wrong with it."""
+def load_model(path: Path, folder: Path, threads: int) -> Model:
+    """Check a model, convert and store it in `folder`, and try to open it.
+
+    `BuildFailure(ModelInvalid)` says what is wrong with it.
+    """
     proto = _parse(path)
     _check_operators(proto)
     _check_expansion(proto)
@@ -66,7 +70,12 @@ def load_model(path: Path, threads: int) -> Model:
         )
     if opset < WANTED_OPSET:
         proto = _convert_opset(proto, opset)
-    return Model(proto, _check_by_engine(proto, threads), opset)
+    stored = folder / "model.onnx"
+    stored.write_bytes(proto.SerializeToString(deterministic=True))
+    operators = frozenset(node.op_type for node in proto.graph.node)
+    wanted = read_opset(proto)
+    del proto
+    return Model(stored, _check_by_engine(stored, wanted, threads), operators, opset)
 
 
 def read_opset(proto: onnx.ModelProto) -> int:
@@ -229,15 +238,14 @@ def _convert_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         ) from error
 
 
-def _check_by_engine(proto: onnx.ModelProto, threads: int) -> Interface:
+def _check_by_engine(path: Path, opset: int, threads: int) -> Interface:
     try:
-        interface = open_graph(proto.SerializeToString(), threads).interface
+        interface = open_graph(path, threads).interface
     except UnsupportedTensor as error:
         raise _invalid(str(error)) from error
     except ENGINE_ERRORS as error:
         raise _invalid(
-            f"ONNX Runtime cannot load the model (opset {read_opset(proto)}): "
-            f"{describe_error(error)}."
+            f"ONNX Runtime cannot load the model (opset {opset}): {describe_error(error)}."
         ) from error
     if not interface.inputs:
         raise _invalid("The model takes no input: there is nothing to serve.")

@@ -1,10 +1,15 @@
-"""Applies a recipe's passes to a graph. Every pass is a pure function of its inputs' bytes."""
+"""Applies a recipe's passes to a graph, from file to file.
+
+Equal input bytes give equal output bytes. Files, because weights in memory are what a build is
+limited by.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
 
     from modelwright_optimizer.dataset import Dataset
 
-Pass = Callable[[onnx.ModelProto, Mapping[str, Any], "Dataset"], onnx.ModelProto]
+# Reads the first file, writes the second.
+Pass = Callable[[Path, Path, Mapping[str, Any], "Dataset"], None]
 
 # How many calls a calibrator holds all activations of at once. Not CalibMaxIntermediateOutputs:
 # ONNX Runtime 1.32 forgets each full chunk instead of merging it.
@@ -67,19 +73,16 @@ class Rows(CalibrationDataReader):  # type: ignore[misc]
 
 
 def apply_passes(
-    proto: onnx.ModelProto, steps: tuple[Mapping[str, Any], ...], calibration: Dataset
-) -> onnx.ModelProto:
-    """The graph after all passes; `PassFailed` names the one that does not work for it."""
-    for step in steps:
-        name = str(step["name"])
-        try:
-            with _silenced():
-                proto = PASSES[name](proto, step, calibration)
-        except (*ENGINE_ERRORS, onnx.checker.ValidationError, KeyError, TypeError) as error:
-            raise PassFailed(
-                f"The pass {name} cannot be applied to this graph: {describe_error(error)}."
-            ) from error
-    return proto
+    source: Path, target: Path, steps: tuple[Mapping[str, Any], ...], calibration: Dataset
+) -> None:
+    """Write the graph after all passes; `PassFailed` names the one that does not work for it."""
+    with tempfile.TemporaryDirectory(prefix="passes-") as scratch:
+        last = source
+        for index, step in enumerate(steps):
+            following = Path(scratch, f"{index}.onnx")
+            _apply(last, following, step, calibration)
+            last = following
+        shutil.copyfile(last, target)
 
 
 def count_operators(proto: onnx.ModelProto) -> Counter[str]:
@@ -87,69 +90,66 @@ def count_operators(proto: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in proto.graph.node)
 
 
-def _simplify(
-    proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset
-) -> onnx.ModelProto:
+def _apply(source: Path, target: Path, step: Mapping[str, Any], calibration: Dataset) -> None:
+    name = str(step["name"])
+    try:
+        with _silenced():
+            PASSES[name](source, target, step, calibration)
+    except (*ENGINE_ERRORS, onnx.checker.ValidationError, KeyError, TypeError) as error:
+        raise PassFailed(
+            f"The pass {name} cannot be applied to this graph: {describe_error(error)}."
+        ) from error
+
+
+def _simplify(source: Path, target: Path, step: Mapping[str, Any], calibration: Dataset) -> None:
     del step, calibration
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    slim = onnxslim.slim(copy)
+    slim = onnxslim.slim(onnx.load(source))
     if not isinstance(slim, onnx.ModelProto):
         raise TypeError("onnxslim returned no model")
-    return slim
+    onnx.save(slim, target)
 
 
-def _fuse(proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset) -> onnx.ModelProto:
+def _fuse(source: Path, target: Path, step: Mapping[str, Any], calibration: Dataset) -> None:
     """Fold constants and batch normalization, as quantization needs it, on any hardware."""
     del step, calibration
-    with _scratch() as folder:
-        onnx.save(proto, folder / "in.onnx")
-        quant_pre_process(folder / "in.onnx", folder / "out.onnx", skip_symbolic_shape=True)
-        return onnx.load(folder / "out.onnx")
+    quant_pre_process(source, target, skip_symbolic_shape=True)
 
 
 def _quantize_static(
-    proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset
-) -> onnx.ModelProto:
-    rows = Rows(calibration, _fixed_rows(proto))
+    source: Path, target: Path, step: Mapping[str, Any], calibration: Dataset
+) -> None:
     options: dict[str, Any] = {"CalibStridedMinMax": _CALLS_PER_CHUNK}
     if step["calibration"] != "MinMax":
         # ONNX Runtime's histograms are of absolute values: only symmetric ranges are right.
         options |= {"CalibTensorRangeSymmetric": True, "CalibPercentile": step["percentile"]}
-    with _scratch() as folder:
-        onnx.save(proto, folder / "in.onnx")
-        quantize_static(
-            folder / "in.onnx",
-            folder / "out.onnx",
-            rows,
-            quant_format=QuantFormat.QDQ,
-            per_channel=step["perChannel"],
-            reduce_range=step["reduceRange"],
-            activation_type=QuantType[step["activations"]],
-            weight_type=QuantType[step["weights"]],
-            calibrate_method=CalibrationMethod[step["calibration"]],
-            extra_options=options,
-        )
-        quantized = onnx.load(folder / "out.onnx")
-    return _check_quantized(quantized, {"QuantizeLinear"})
+    quantize_static(
+        source,
+        target,
+        Rows(calibration, _read_fixed_rows(source)),
+        quant_format=QuantFormat.QDQ,
+        per_channel=step["perChannel"],
+        reduce_range=step["reduceRange"],
+        activation_type=QuantType[step["activations"]],
+        weight_type=QuantType[step["weights"]],
+        calibrate_method=CalibrationMethod[step["calibration"]],
+        extra_options=options,
+    )
+    _check_quantized(target, {"QuantizeLinear"})
 
 
 def _quantize_dynamic(
-    proto: onnx.ModelProto, step: Mapping[str, Any], calibration: Dataset
-) -> onnx.ModelProto:
+    source: Path, target: Path, step: Mapping[str, Any], calibration: Dataset
+) -> None:
     del calibration
-    with _scratch() as folder:
-        onnx.save(proto, folder / "in.onnx")
-        quantize_dynamic(
-            folder / "in.onnx",
-            folder / "out.onnx",
-            op_types_to_quantize=list(step["operators"]),
-            per_channel=step["perChannel"],
-            reduce_range=step["reduceRange"],
-            weight_type=QuantType[step["weights"]],
-        )
-        quantized = onnx.load(folder / "out.onnx")
-    return _check_quantized(quantized, {"MatMulInteger", "DynamicQuantizeLSTM", "QAttention"})
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=list(step["operators"]),
+        per_channel=step["perChannel"],
+        reduce_range=step["reduceRange"],
+        weight_type=QuantType[step["weights"]],
+    )
+    _check_quantized(target, {"MatMulInteger", "DynamicQuantizeLSTM", "QAttention"})
 
 
 PASSES: Final[Mapping[str, Pass]] = {
@@ -160,25 +160,19 @@ PASSES: Final[Mapping[str, Pass]] = {
 }
 
 
-def _check_quantized(proto: onnx.ModelProto, signs: set[str]) -> onnx.ModelProto:
-    if not signs & set(count_operators(proto)):
+def _check_quantized(path: Path, signs: set[str]) -> None:
+    if not signs & set(count_operators(onnx.load(path))):
         raise PassFailed("No operator of this graph could be quantized.")
-    return proto
 
 
-def _fixed_rows(proto: onnx.ModelProto) -> int | None:
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    for value in proto.graph.input:
+def _read_fixed_rows(path: Path) -> int | None:
+    graph = onnx.load(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name not in weights and dims and dims[0].dim_value > 0:
             return int(dims[0].dim_value)
     return None
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="modelwright-") as folder:
-        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -25,17 +25,15 @@ from modelwright_optimizer.failures import BuildFailure, Reason
 from modelwright_optimizer.judge import Judgement, judge
 from modelwright_optimizer.measure import RoundPlan, Timings, measure_batches, measure_latency
 from modelwright_optimizer.metrics import Scores, build_scores, has_invalid_values
-from modelwright_optimizer.passes import PassFailed, apply_passes, count_operators
+from modelwright_optimizer.passes import PassFailed, apply_passes
 from modelwright_optimizer.recipes import FUSION, PlannedVariant, plan_variants
 from modelwright_optimizer.selection import Tried
-from modelwright_optimizer.writer import serialize
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
-    import onnx
     from numpy.typing import NDArray
 
     from modelwright_artifact.request import BuildRequest
@@ -81,12 +79,11 @@ def make_trials(
 ) -> list[Trial]:
     """Make the graph of every variant worth trying, each a file in `scratch`; fp32 is first."""
     techniques = set(request.techniques)
-    prepared = _prepare(model, request, split) if FUSION in techniques else None
+    prepared = _prepare(model, request, split, scratch) if FUSION in techniques else None
     if prepared is None:
         techniques.discard(FUSION)
-        prepared = model.proto
-    operators = set(count_operators(model.proto))
-    planned = plan_variants(request.profile, techniques, operators)
+        prepared = model.path
+    planned = plan_variants(request.profile, techniques, model.operators)
     trials = []
     for index, plan in enumerate(planned):
         progress.report("Quantize", index / len(planned), f"making {plan.name}")
@@ -154,18 +151,19 @@ def take_call(inputs: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArra
     return {name: np.resize(array, (rows, *array.shape[1:])) for name, array in inputs.items()}
 
 
-def _prepare(model: Model, request: BuildRequest, split: Split) -> onnx.ModelProto | None:
+def _prepare(model: Model, request: BuildRequest, split: Split, scratch: Path) -> Path | None:
     """The fused graph, or None where fusing fails or changes the answers."""
+    prepared = scratch / "prepared.onnx"
     (plan, *_) = plan_variants(request.profile, {FUSION}, ())
     threads, step = request.resources.threads, model.interface.fixed_rows or 1
     rows = take_call(split.gate.inputs, max(_COMPARED_ROWS - _COMPARED_ROWS % step, step))
     try:
-        proto = apply_passes(model.proto, plan.recipe.passes, split.calibration)
-        outputs = open_graph(serialize(proto), threads).run_rows(rows)
-        wanted = open_graph(serialize(model.proto), threads).run_rows(rows)
+        apply_passes(model.path, prepared, plan.recipe.passes, split.calibration)
+        outputs = open_graph(prepared, threads).run_rows(rows)
+        wanted = open_graph(model.path, threads).run_rows(rows)
     except (PassFailed, *ENGINE_ERRORS):
         return None
-    return proto if _agree(outputs, wanted) else None
+    return prepared if _agree(outputs, wanted) else None
 
 
 def _agree(ours: Tensors, theirs: Tensors) -> bool:
@@ -181,17 +179,16 @@ def _agree(ours: Tensors, theirs: Tensors) -> bool:
     return set(ours) == set(theirs) and all(close(name) for name in theirs)
 
 
-def _make(plan: PlannedVariant, prepared: onnx.ModelProto, split: Split, scratch: Path) -> Trial:
-    trial = Trial(plan)
+def _make(plan: PlannedVariant, prepared: Path, split: Split, scratch: Path) -> Trial:
+    trial, target = Trial(plan), scratch / f"variant-{plan.name}.onnx"
     steps = tuple(s for s in plan.recipe.passes if str(s["name"]).startswith("quantize"))
     try:
-        content = serialize(apply_passes(prepared, steps, split.calibration))
+        apply_passes(prepared, target, steps, split.calibration)
     except PassFailed as error:
         trial.failure = str(error)
         return trial
-    trial.path = scratch / f"{plan.name}.onnx"
-    trial.path.write_bytes(content)
-    trial.figures = Figures(size_bytes=len(content))
+    trial.path = target
+    trial.figures = Figures(size_bytes=target.stat().st_size)
     return trial
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from modelwright_optimizer.passes import apply_passes
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from modelwright_optimizer.dataset import Dataset
 
 CLASSES = 4
 SIDE = 8
@@ -72,6 +78,17 @@ def write_classifier(path: Path, **options: Any) -> Path:
     """Write the classifier and return its path."""
     onnx.save(make_classifier(**options), path)
     return path
+
+
+def apply_to(
+    proto: onnx.ModelProto, steps: tuple[Mapping[str, Any], ...], calibration: Dataset
+) -> onnx.ModelProto:
+    """The graph after a recipe's passes."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source.onnx"), Path(folder, "target.onnx")
+        onnx.save(proto, source)
+        apply_passes(source, target, steps, calibration)
+        return onnx.load(target)
 
 
 def make_model(

@@ -18,10 +18,9 @@ from modelwright_optimizer.goldens import (
     choose_rows,
     probe_variant,
 )
-from modelwright_optimizer.passes import apply_passes
 from modelwright_optimizer.recipes import plan_variants
 from modelwright_optimizer.writer import serialize
-from tests.unit.optimizer.models import make_classifier, make_rows
+from tests.unit.optimizer.models import apply_to, make_classifier, make_rows
 
 INPUTS = {"x": make_rows(40)[0]}
 PLANNED = plan_variants(
@@ -32,7 +31,7 @@ PLANNED = plan_variants(
 def quantized(name: str) -> onnx.ModelProto:
     (planned,) = [one for one in PLANNED if one.name == name]
     calibration = Dataset({"x": make_rows(40, seed=8)[0]})
-    return apply_passes(make_classifier(), planned.recipe.passes, calibration)
+    return apply_to(make_classifier(), planned.recipe.passes, calibration)
 
 
 VARIANTS = {one.name: quantized(one.name) for one in PLANNED}

@@ -77,7 +77,6 @@ def test_undecided_names_the_rows_that_would_do() -> None:
     assert int(re.findall(r"About (\d+) rows", why)[0]) == 598
 
 
-@settings(deadline=None)
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(50, 900), st.floats(0.002, 0.05))
 def test_the_rows_named_would_do_indeed(lost: int, gained: int, rows: int, limit: float) -> None:
     needed = find_rows_needed(lost, gained, rows, limit)
@@ -93,7 +92,7 @@ def test_a_drop_as_large_as_the_budget_has_no_number_of_rows() -> None:
     assert "No number of rows" in judge_hits(200, 2, 0, budget("1")).why
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["0.5", "1", "3"]))
 def test_a_larger_budget_never_turns_yes_into_no(lost: int, gained: int, value: str) -> None:
     tight, wide = budget(value), budget(str(float(value) + 1))

@@ -9,10 +9,10 @@ from modelwright_artifact.hardware import PROFILES
 from modelwright_artifact.request import TECHNIQUES
 from modelwright_optimizer.dataset import Dataset
 from modelwright_optimizer.engine import open_graph
-from modelwright_optimizer.passes import PassFailed, Rows, apply_passes, count_operators
+from modelwright_optimizer.passes import PassFailed, Rows, count_operators
 from modelwright_optimizer.recipes import plan_variants
 from modelwright_optimizer.writer import serialize
-from tests.unit.optimizer.models import make_classifier, make_model, make_rows
+from tests.unit.optimizer.models import apply_to, make_classifier, make_model, make_rows
 
 ROWS, LABELS = make_rows(100)
 CALIBRATION = Dataset({"x": make_rows(40, seed=8)[0]})
@@ -23,7 +23,7 @@ PLANNED = plan_variants(
 
 def apply(name: str, proto: onnx.ModelProto) -> onnx.ModelProto:
     (planned,) = [one for one in PLANNED if one.name == name]
-    return apply_passes(proto, planned.recipe.passes, CALIBRATION)
+    return apply_to(proto, planned.recipe.passes, CALIBRATION)
 
 
 def answers(proto: onnx.ModelProto) -> np.ndarray:
@@ -49,10 +49,10 @@ def test_static_quantization_uses_all_the_rows(name: str) -> None:
     """Ranges of one row and of forty differ; ONNX Runtime's own chunking forgot most of them."""
     (planned,) = [one for one in PLANNED if one.name == name]
     few = Dataset({"x": CALIBRATION.inputs["x"][:1]})
-    first = apply_passes(make_classifier(), planned.recipe.passes, few)
+    first = apply_to(make_classifier(), planned.recipe.passes, few)
     assert serialize(first) != serialize(apply(name, make_classifier()))
     doubled = Dataset({"x": np.concatenate([CALIBRATION.inputs["x"], 5 * ROWS[:8]])})
-    second = apply_passes(make_classifier(), planned.recipe.passes, doubled)
+    second = apply_to(make_classifier(), planned.recipe.passes, doubled)
     assert serialize(second) != serialize(apply(name, make_classifier()))
 
 

@@ -61,7 +61,7 @@ async def _read_cluster(client: ApiClient) -> Store:
 
 async def _difference(model: ModelView, store: Store, client: ApiClient, facts: Facts) -> list[str]:
     raw = _as_applied(model, store)
-    observed = await observe_model(raw, store, client, datetime.now(UTC))
+    observed = await observe_model(raw, store, client, facts.settings, datetime.now(UTC))
     plan = plan_model(observed, facts.settings).plan
     lines = [line for item in plan.apply for line in _compare(item, store)]
     lines += [f"- {ref.kind} {ref.name} is deleted" for ref in plan.delete]

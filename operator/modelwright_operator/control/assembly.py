@@ -12,6 +12,7 @@ from modelwright_artifact.oci import RegistryOptions
 from modelwright_operator.control.contract import Watched, Wiring
 from modelwright_operator.control.reconcilers import (
     BuildReconciler,
+    CrashTeller,
     ModelReconciler,
     NodesReconciler,
 )
@@ -67,6 +68,7 @@ def assemble(context: Context) -> Wiring:
             "Nodes": NodesReconciler(context),
         },
         singletons=(NODES_KEY,),
+        on_crash=CrashTeller(context).tell,
         close=http.aclose,
     )
 

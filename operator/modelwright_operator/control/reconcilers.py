@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelwright_operator.api.conditions import Condition
+from modelwright_operator.api.conditions import Condition, ConditionType, Reason
 from modelwright_operator.observe.builds import observe_build
 from modelwright_operator.observe.models import is_deleting, observe_model
 from modelwright_operator.observe.nodes import observe_nodes
+from modelwright_operator.observe.parse import parse_identity
 from modelwright_operator.plan import names
 from modelwright_operator.plan.build import plan_build
 from modelwright_operator.plan.build_status import build_build_status
-from modelwright_operator.plan.conditions import object_ref, transition_events
+from modelwright_operator.plan.conditions import (
+    Finding,
+    build_conditions,
+    object_ref,
+    transition_events,
+)
 from modelwright_operator.plan.model import plan_model
 from modelwright_operator.plan.model_status import build_model_status
 from modelwright_operator.plan.nodes import plan_nodes
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from modelwright_operator.api.base import StatusModel
     from modelwright_operator.control.contract import Context
     from modelwright_operator.observe.builds import ProgressReader, ResultReader
-    from modelwright_operator.plan.types import Applied, Key
+    from modelwright_operator.plan.types import Applied, Key, Manifest
 
 # After a write that failed, look again although nothing may have changed.
 FAULT_RETRY_SECONDS = 10.0
@@ -47,7 +53,9 @@ class ModelReconciler:
         raw = context.store.get("InferenceModel", key.namespace, key.name)
         if raw is None or is_deleting(raw):
             return None
-        observed = await observe_model(raw, context.store, context.client, context.now())
+        observed = await observe_model(
+            raw, context.store, context.client, context.settings, context.now()
+        )
         plan = plan_model(observed, context.settings)
         applied = await context.applier.execute(plan.plan)
         status = build_model_status(observed, plan, applied, context.settings)
@@ -104,6 +112,43 @@ class NodesReconciler:
             status = build_profile_status(observed, state, view)
             await context.status.write(about, status.to_json())
         return _again(plan.plan.wake_after_seconds, applied)
+
+
+class CrashTeller:
+    """Says in an object's status that a pass over it crashed: silence would look like health."""
+
+    def __init__(self, context: Context) -> None:
+        """Write through `context`."""
+        self._context = context
+
+    async def tell(self, key: Key, error: Exception) -> None:
+        """Set Ready to Unknown with the reason InternalError, and leave the rest as it stands."""
+        context = self._context
+        raw = context.store.get(key.kind, key.namespace, key.name)
+        if raw is None or key.kind not in ("InferenceModel", "ModelBuild"):
+            return
+        identity = parse_identity(raw)
+        before = [Condition.model_validate(item) for item in _conditions(raw)]
+        finding = Finding(
+            ConditionType.READY,
+            "Unknown",
+            Reason.INTERNAL_ERROR,
+            f"the operator failed on this object and tries again: {type(error).__name__}: {error}",
+        )
+        ready = build_conditions(
+            (finding,), before, generation=identity.generation, now=context.now()
+        )
+        others = [item for item in before if item.type != ConditionType.READY]
+        status = {
+            **raw.get("status", {}),
+            "conditions": [item.to_json() for item in (*ready, *others)],
+        }
+        await context.status.write(object_ref(key.kind, identity), status)
+
+
+def _conditions(raw: Manifest) -> Sequence[Manifest]:
+    found: Sequence[Manifest] = raw.get("status", {}).get("conditions", ())
+    return found
 
 
 async def _tell(

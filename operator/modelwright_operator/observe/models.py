@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelwright_operator.observe.parse import parse_build, parse_model, parse_profile
+from modelwright_operator.observe.parse import (
+    parse_build,
+    parse_model,
+    parse_profile,
+    parse_sibling,
+)
 from modelwright_operator.plan import names
+from modelwright_operator.plan.builds import resolve_wanted
 from modelwright_operator.plan.observed import ModelObserved, ModelView, Object, ProfileView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from modelwright_operator.kube.cache import Store
     from modelwright_operator.kube.client import ApiClient
+    from modelwright_operator.plan.observed import BuildView
+    from modelwright_operator.settings import Settings
 
 CHILD_KINDS = (
     "ServiceAccount",
@@ -25,17 +33,17 @@ CHILD_KINDS = (
 
 
 async def observe_model(
-    raw: Object, store: Store, client: ApiClient, now: datetime
+    raw: Object, store: Store, client: ApiClient, settings: Settings, now: datetime
 ) -> ModelObserved:
     """Read the caches; only the claims a spec names are asked of the API server."""
     model = parse_model(raw)
-    namespace = model.id.namespace
+    profiles = list_profiles(store)
     return ModelObserved(
         model=model,
         now=now,
         siblings=tuple(_siblings(model, store)),
-        builds=tuple(parse_build(build) for build in store.list("ModelBuild", namespace)),
-        profiles=list_profiles(store),
+        builds=tuple(_builds(model, profiles, store, settings)),
+        profiles=profiles,
         children=tuple(_children(model, store)),
         pods=_server_pods(model, store),
         refused_claims=await _refused_claims(model, client),
@@ -52,7 +60,26 @@ def _siblings(model: ModelView, store: Store) -> Iterator[ModelView]:
     for raw in store.list("InferenceModel", model.id.namespace):
         if raw["metadata"].get("uid") == model.id.uid or is_deleting(raw):
             continue
-        yield parse_model(raw)
+        yield parse_sibling(raw)
+
+
+def _builds(
+    model: ModelView, profiles: Sequence[ProfileView], store: Store, settings: Settings
+) -> Iterator[BuildView]:
+    """The builds the model owns, and those it asks for whoever owns them."""
+    found = {build["metadata"]["name"]: build for build in _owned_builds(model, store)}
+    for item in resolve_wanted(model, profiles, settings):
+        shared = store.get("ModelBuild", model.id.namespace, item.name)
+        if shared is not None:
+            found.setdefault(item.name, shared)
+    for _, raw in sorted(found.items()):
+        yield parse_build(raw)
+
+
+def _owned_builds(model: ModelView, store: Store) -> Iterator[Object]:
+    for build in store.owned_by(model.id.uid, "ModelBuild"):
+        if build["metadata"].get("namespace") == model.id.namespace:
+            yield build
 
 
 def _children(model: ModelView, store: Store) -> Iterator[Object]:

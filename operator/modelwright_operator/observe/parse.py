@@ -51,6 +51,22 @@ def parse_model(raw: Object) -> ModelView:
     return ModelView(identity, spec, status)
 
 
+def parse_sibling(raw: Object) -> ModelView:
+    """Another model of the namespace, of which only the builds it holds on to matter.
+
+    Once its spec was acted upon its status names them; parsing every spec in every pass would
+    make a namespace of n models cost n squared.
+    """
+    identity = parse_identity(raw)
+    status = raw.get("status", {})
+    if status.get("observedGeneration") != identity.generation:
+        return parse_model(raw)
+    held = InferenceModelStatus(
+        observed_generation=identity.generation, builds=tuple(status.get("builds") or ())
+    )
+    return ModelView(identity, None, held)
+
+
 def parse_build(raw: Object) -> BuildView:
     """A ModelBuild; only the operator writes them, so one that does not parse is a bug."""
     owners = raw["metadata"].get("ownerReferences", [])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from modelwright_artifact.request import BuildRequest
 from modelwright_operator.api.inference_model import InferenceModelSpec, InferenceModelStatus
 from modelwright_operator.api.model_build import ModelBuildSpec, ModelBuildStatus
 from modelwright_operator.plan import names
@@ -198,3 +199,8 @@ def available_deployment(manifest: Mapping[str, Any], replicas: int = 1) -> dict
     )
     result["spec"] = {**result["spec"], "replicas": replicas}
     return result
+
+
+def request_key(request: Mapping[str, Any]) -> str:
+    """The key of a request in JSON."""
+    return BuildRequest.from_json(request).key()

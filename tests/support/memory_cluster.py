@@ -7,6 +7,7 @@ Controllers are not here; they act on it like anyone else, under names of their 
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from modelwright_operator.plan import names
 from tests.support import ownership
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping
 
     from modelwright_operator.plan.types import Manifest, ObjectRef
 
@@ -100,7 +101,6 @@ class MemoryCluster:
         self._version = 100
         self._watches: list[Watch] = []
         self.writes: list[Write] = []
-        self.requests = 0
 
     @property
     def version(self) -> str:
@@ -122,6 +122,15 @@ class MemoryCluster:
             if all(its_labels.get(key) == value for key, value in labels.items()):
                 found.append(copied(stored.obj))
         return found
+
+    def peek(self, kind: str) -> Iterator[Object]:
+        """The stored objects of a kind themselves, to look at only."""
+        for (its_kind, _, _), stored in self._objects.items():
+            if its_kind == kind:
+                yield stored.obj
+
+    def kinds(self) -> set[str]:
+        return {kind for kind, _, _ in self._objects}
 
     def everything(self) -> list[Object]:
         return [copied(stored.obj) for _, stored in sorted(self._objects.items())]
@@ -297,6 +306,7 @@ class MemoryClient:
     ) -> None:
         self._cluster = cluster
         self._gate = gate or _open
+        self.sent: list[str] = []
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object | None:
         return await self._pass(
@@ -321,7 +331,7 @@ class MemoryClient:
         return await self._pass(
             f"{what} {manifest['metadata']['name']}",
             lambda: self._cluster.apply(
-                json.loads(json.dumps(manifest)),
+                copied(manifest),
                 names.FIELD_MANAGER,
                 force=force,
                 subresource=subresource or "",
@@ -331,7 +341,7 @@ class MemoryClient:
     async def create(self, manifest: Manifest) -> Object:
         return await self._pass(
             f"create {manifest['kind']} {manifest['metadata']['name']}",
-            lambda: self._cluster.create(json.loads(json.dumps(manifest)), names.FIELD_MANAGER),
+            lambda: self._cluster.create(copied(manifest), names.FIELD_MANAGER),
         )
 
     async def patch(self, ref: ObjectRef, body: Mapping[str, Any]) -> Object:
@@ -358,7 +368,8 @@ class MemoryClient:
 
     async def _pass(self, what: str, act: Callable[[], Any]) -> Any:
         await self._gate(what, False)
-        self._cluster.requests += 1
+        if not what.startswith(("get", "list")):
+            self.sent.append(what)
         result = act()
         await self._gate(what, True)
         return result
@@ -369,12 +380,11 @@ async def _open(_what: str, _is_done: bool) -> None:
 
 
 def copied(value: Any) -> Any:
-    """A deep copy of JSON."""
-    if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [copied(item) for item in value]
-    return value
+    """A deep copy of JSON, by the fastest way there is."""
+    try:
+        return marshal.loads(marshal.dumps(value))  # noqa: S302 - our own bytes
+    except ValueError:
+        return json.loads(json.dumps(value))
 
 
 def _address(obj: Manifest) -> Address:

@@ -75,8 +75,11 @@ class BaseImage:
         listed = "\n".join((self.name, self.architecture, *self.packages)).encode()
         return hashlib.sha256(recipe + listed).hexdigest()[:16]
 
+    def plain_name(self) -> str:
+        return f"localhost/modelwright-base-{self.name}:{self.architecture}"
+
     def reference(self) -> str:
-        return f"localhost/modelwright-base-{self.name}:{self.architecture}-{self.key()}"
+        return f"{self.plain_name()}-{self.key()}"
 
 
 def runtime_base(architecture: Architecture) -> BaseImage:
@@ -95,18 +98,32 @@ def ensure_base(
     report: Callable[[str], None],
     refresh: bool = False,
 ) -> str:
-    """Return the reference of the base image, making it when it is not there yet."""
+    """Return the plain name of the base image, making the image when it is not there yet.
+
+    The plain name, because it is written into the images that are built on it.
+    """
     reference = image.reference()
-    if not refresh and buildah.has(reference):
-        return reference
+    if refresh or not buildah.has(reference):
+        _make_base(image, buildah=buildah, cache=cache, report=report, refresh=refresh)
+    buildah.run("tag", reference, image.plain_name())
+    return image.plain_name()
+
+
+def _make_base(
+    image: BaseImage,
+    *,
+    buildah: Buildah,
+    cache: Path,
+    report: Callable[[str], None],
+    refresh: bool,
+) -> None:
     report(f"base image {image.name} ({image.architecture}): Debian packages")
     debs = download_packages(image.packages, image.architecture, cache=cache, refresh=refresh)
     report(f"base image {image.name} ({image.architecture}): unpack {len(debs)} packages")
     with tempfile.TemporaryDirectory(prefix="rootfs-", dir=cache) as folder:
         rootfs = Path(folder) / "root"
         unpack_rootfs(debs, rootfs, image.architecture)
-        buildah.commit_rootfs(rootfs, reference, architecture=image.architecture)
-    return reference
+        buildah.commit_rootfs(rootfs, image.reference(), architecture=image.architecture)
 
 
 def download_packages(

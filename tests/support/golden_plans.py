@@ -175,7 +175,7 @@ class _Scene:
         return await (self._model(raw) if kind == "InferenceModel" else self._build(raw))
 
     async def _model(self, raw: dict[str, Any]) -> Outcome:
-        observed = await observe_model(raw, self._store, self._client, self._now)
+        observed = await observe_model(raw, self._store, self._client, self._settings, self._now)
         result = plan_model(observed, self._settings)
         applied = await self._apply(result.plan)
         status = build_model_status(observed, result, applied, self._settings)

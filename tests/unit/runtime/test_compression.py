@@ -25,7 +25,9 @@ def test_a_bomb_is_refused_at_the_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"plain", gzip.compress(b"abc")[:-1], gzip.compress(b"abc") + b"more"]
+    "body",
+    [b"", b"plain", gzip.compress(b"abc")[:-1], gzip.compress(b"abc") + b"more"],
+    ids=["nothing", "plain text", "cut", "trailing bytes"],
 )
 def test_what_is_no_whole_stream_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from modelwright_operator.api.base import StatusModel
     from modelwright_operator.control.contract import Context
     from modelwright_operator.observe.builds import ProgressReader, ResultReader
+    from modelwright_operator.plan.observed import ModelObserved
     from modelwright_operator.plan.types import Applied, Key, Manifest
 
 # After a write that failed, look again although nothing may have changed.
@@ -58,10 +59,28 @@ class ModelReconciler:
         )
         plan = plan_model(observed, context.settings)
         applied = await context.applier.execute(plan.plan)
+        if await self._was_overtaken(observed, applied):
+            return 0.0
         status = build_model_status(observed, plan, applied, context.settings)
         about = object_ref("InferenceModel", observed.model.id)
         await _tell(context, about, observed.model.status.conditions or (), status)
         return _again(plan.plan.wake_after_seconds, applied)
+
+    async def _was_overtaken(self, observed: ModelObserved, applied: Applied) -> bool:
+        """Whether another model's pass has made a build that this one meant to make.
+
+        Its spec, immutable, names that model: our refused write is no fault of the user's.
+        """
+        for fault in applied.faults:
+            ref = fault.ref
+            meant_to_make = ref.kind == "ModelBuild" and observed.build(ref.name) is None
+            if fault.kind != "Invalid" or not meant_to_make:
+                continue
+            made = await self._context.client.get(ref.kind, ref.namespace, ref.name)
+            if made is not None:
+                self._context.store.put(made)
+                return True
+        return False
 
 
 class BuildReconciler:

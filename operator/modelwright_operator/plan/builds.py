@@ -104,6 +104,8 @@ def _claims(
         else:
             held = {item.name for item in resolve_wanted(model, observed.profiles, settings)}
             held |= set(model.status.builds or ())
+            # A sibling lets go of its builds itself; its status may not tell yet what it holds.
+            held |= {b.id.name for b in observed.builds if model.id.uid in b.owner_uids}
         for name in held:
             claims.setdefault(name, []).append(model)
     return claims

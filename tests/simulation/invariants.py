@@ -46,6 +46,7 @@ class Invariants:
             self._check_jobs(),
             self._check_generations(),
             self._check_served(),
+            self._check_blame(),
             self._check_capacity(),
         )
         return next((broken for rule in rules for broken in rule), None)
@@ -91,6 +92,13 @@ class Invariants:
             )
             if unknown:
                 yield f"{deployment['metadata']['name']} serves what nobody built: {unknown}"
+
+    def _check_blame(self) -> Iterator[str]:
+        """Every spec here is a good one; a race of ours must not be told as a user's fault."""
+        for model in self._cluster.peek("InferenceModel"):
+            for condition in model["status"].get("conditions", []):
+                if condition["reason"] in ("InvalidObject", "InternalError"):
+                    yield f"{model['metadata']['name']} is blamed: {condition['message']}"
 
     def _check_capacity(self) -> Iterator[str]:
         """Once as many servers as the minimum answer, there are never fewer."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
+
+# A runner started in the background ignores interrupts, and its children would inherit that; the
+# tests of Ctrl-C need them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Node ids (prefixes) that may be skipped in CI, each with its reason. None so far.
 ALLOWED_SKIPS: dict[str, str] = {}

@@ -12,6 +12,7 @@ from modelwright_operator.api.model_build import (
 )
 from modelwright_operator.plan import names
 from modelwright_operator.plan.conditions import (
+    SOURCE_REASONS,
     Finding,
     build_conditions,
     progress_findings,
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
     from modelwright_operator.plan.build import BuildPlan
     from modelwright_operator.plan.observed import BuildObserved
 
-_SOURCE_REASONS = frozenset(
-    {
-        Reason.SOURCE_NOT_FOUND,
-        Reason.SOURCE_UNREACHABLE,
-        Reason.SOURCE_DENIED,
-        Reason.DIGEST_MISMATCH,
-    }
-)
 _RUNNING_REASONS = frozenset({Reason.PENDING, Reason.BUILD_PENDING, Reason.BUILD_RUNNING})
 
 
@@ -102,7 +95,7 @@ def _check_source(plan: BuildPlan, outcome: Outcome) -> Finding:
     kind = ConditionType.SOURCE_VERIFIED
     if plan.source_verified:
         return Finding(kind, "True", Reason.VERIFIED, "the sources have the requested digests")
-    if not isinstance(outcome, Settled) and outcome.reason in _SOURCE_REASONS:
+    if not isinstance(outcome, Settled) and outcome.reason in SOURCE_REASONS:
         return Finding(kind, "False", outcome.reason, outcome.message)
     return Finding(kind, "Unknown", Reason.PENDING, "the build verifies the sources' digests")
 

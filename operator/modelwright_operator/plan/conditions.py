@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from modelwright_operator.api.conditions import Condition, ConditionType
+from modelwright_operator.api.conditions import Condition, ConditionType, Reason
 from modelwright_operator.plan.types import EventNote, ObjectRef, Outcome, Settled, Stalled
 
 if TYPE_CHECKING:
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from modelwright_operator.plan.observed import Identity
 
 MAX_MESSAGE = 1024
+
+# What speaks of a source rather than of the build it feeds.
+SOURCE_REASONS = frozenset(
+    {
+        Reason.SOURCE_NOT_FOUND,
+        Reason.SOURCE_UNREACHABLE,
+        Reason.SOURCE_DENIED,
+        Reason.DIGEST_MISMATCH,
+    }
+)
 
 # Kept only while true (kstatus: abnormal-true).
 _TRANSIENT = (ConditionType.RECONCILING, ConditionType.STALLED)

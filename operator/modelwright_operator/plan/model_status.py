@@ -13,6 +13,7 @@ from modelwright_operator.api.inference_model import (
     ServedArtifact,
 )
 from modelwright_operator.plan.conditions import (
+    SOURCE_REASONS,
     Finding,
     build_conditions,
     progress_findings,
@@ -48,14 +49,6 @@ if TYPE_CHECKING:
 
 MAX_HISTORY = 10
 
-_SOURCE_REASONS = frozenset(
-    {
-        Reason.SOURCE_NOT_FOUND,
-        Reason.SOURCE_UNREACHABLE,
-        Reason.SOURCE_DENIED,
-        Reason.DIGEST_MISMATCH,
-    }
-)
 # Waiting that is progress; every other reason to wait is a problem.
 _PROGRESS_REASONS = frozenset(
     {Reason.PENDING, Reason.BUILD_PENDING, Reason.BUILD_RUNNING, Reason.ROLLING_OUT}
@@ -160,9 +153,9 @@ def _check_source(observed: ModelObserved, plan: ModelPlan) -> Finding:
     builds = [build for item in plan.wanted if (build := observed.build(item.name)) is not None]
     for build in builds:
         failure = build.status.failure
-        if failure is not None and failure.reason in _SOURCE_REASONS:
+        if failure is not None and failure.reason in SOURCE_REASONS:
             return _source("False", failure.reason, failure.message)
-    if isinstance(plan.built, Stalled) and plan.built.reason in _SOURCE_REASONS:
+    if isinstance(plan.built, Stalled) and plan.built.reason in SOURCE_REASONS:
         return _source("False", plan.built.reason, plan.built.message)
     if any(build.status.digest for build in builds):
         return _source("True", Reason.VERIFIED, "the sources have the digests the spec names")

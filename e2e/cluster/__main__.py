@@ -17,6 +17,12 @@ from e2e.cluster.addons import archive_directory
 from e2e.cluster.binaries import BINARIES, BinaryCache
 from e2e.cluster.cluster import Cluster
 from e2e.cluster.errors import ClusterError
+from e2e.cluster.packages import (
+    IMAGE_PACKAGES,
+    NODE_PACKAGES,
+    TEST_PACKAGES,
+    ensure_packages,
+)
 from e2e.cluster.spec import DEFAULT_NAME, MAX_NODES, ClusterSpec, HostPorts
 from e2e.cluster.status import observe_components, render_table
 
@@ -61,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     forward_parser = _add(commands, "forward", forward, "lead a port of this machine to a service")
     forward_parser.add_argument("target", help="namespace/service:port, or address:port")
     forward_parser.add_argument("--host-port", type=int, help="default: a free one")
+    _add(commands, "packages", packages, "install the Debian packages of cluster, images and tests")
     _add(commands, "env", env, 'print shell exports: eval "$(python -m e2e.cluster env)"')
     logs_parser = _add(commands, "logs", logs, "print the log of a component")
     logs_parser.add_argument("component", nargs="?")
@@ -154,6 +161,13 @@ def status(options: argparse.Namespace) -> int:
         if name != "PATH":
             print(f"{name}={value}")
     return 0 if all(component.is_running for component in components) else 1
+
+
+def packages(options: argparse.Namespace) -> int:
+    ensure_packages(
+        {**NODE_PACKAGES, **IMAGE_PACKAGES, **TEST_PACKAGES}, _cluster(options).progress
+    )
+    return 0
 
 
 def images(options: argparse.Namespace) -> int:

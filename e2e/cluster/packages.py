@@ -32,6 +32,8 @@ NODE_PACKAGES: Final = {
     "mount": "mount",
 }
 IMAGE_PACKAGES: Final = {"buildah": "buildah", "skopeo": "skopeo"}
+# What tests try the product against: Prometheus' own checker, and CPUs this machine has not.
+TEST_PACKAGES: Final = {"prometheus": "promtool", "qemu-user-static": "qemu-aarch64-static"}
 
 
 def find_program(name: str) -> str | None:

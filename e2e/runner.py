@@ -84,6 +84,7 @@ def tiers() -> tuple[Tier, ...]:
         Tier(
             "generated protocol", (sys.executable, "runtime_image/generate_protocol.py", "--check")
         ),
+        Tier("Debian packages", (*python, "e2e.cluster", "packages")),
         Tier("cluster binaries", (*python, "e2e.cluster", "build")),
         _pytest(
             "unit, golden, simulation",
@@ -93,8 +94,10 @@ def tiers() -> tuple[Tier, ...]:
             options=("-n", "2"),
         ),
         _pytest("wiring", "tests/wiring"),
-        _pytest("integration", "tests/integration", needs=("cluster binaries",)),
-        _pytest("e2e", "e2e", needs=("cluster binaries", "unit, golden, simulation")),
+        _pytest("integration", "tests/integration", needs=("Debian packages", "cluster binaries")),
+        _pytest(
+            "e2e", "e2e", needs=("Debian packages", "cluster binaries", "unit, golden, simulation")
+        ),
     )
 
 

@@ -26,6 +26,9 @@ from e2e.cluster.base_image import build_base, ensure_base, runtime_base
 from e2e.cluster.buildah import Buildah, ImageBuildError
 from e2e.cluster.files import locked
 from e2e.cluster.image_smoke import smoke_test
+from e2e.cluster.packages import IMAGE_PACKAGES, ensure_packages
+from e2e.cluster.progress import Durations, Progress
+from e2e.cluster.spec import cache_directory
 from tools.image.layout import locked_options
 
 Report = Callable[[str], None]
@@ -72,6 +75,7 @@ class Workshop:
     @classmethod
     @contextmanager
     def open(cls, report: Report, root: Path) -> Iterator[Workshop]:
+        ensure_packages(IMAGE_PACKAGES, Progress(Durations(cache_directory() / "durations.json")))
         cache = image_cache()
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="modelwright-context-") as folder:

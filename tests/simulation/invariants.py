@@ -31,12 +31,19 @@ class Invariants:
         self._cluster = cluster
         self._hardware = hardware
         self._floors: dict[str, int] = {}
+        self._told: set[str] = set()
+        self.at_least = 0
         self._generations: dict[str, int] = {}
 
     def excuse(self, kind: str, name: str) -> None:
         """A person takes the servers away, or what they run on: their number starts anew."""
         if kind in ("Deployment", "Node", "Pod"):
             self._floors.clear()
+
+    def forget(self) -> None:
+        """A person took the statuses away."""
+        self._told.clear()
+        self._generations.clear()
 
     def find_broken(self, writes: Sequence[Write]) -> str | None:
         """The first rule that does not hold, in words."""
@@ -47,6 +54,7 @@ class Invariants:
             self._check_generations(),
             self._check_served(),
             self._check_blame(),
+            self._check_memory(),
             self._check_capacity(),
         )
         return next((broken for rule in rules for broken in rule), None)
@@ -100,6 +108,20 @@ class Invariants:
                 if condition["reason"] in ("InvalidObject", "InternalError"):
                     yield f"{model['metadata']['name']} is blamed: {condition['message']}"
 
+    def _check_memory(self) -> Iterator[str]:
+        """While servers of a model live, its status does not forget what they serve."""
+        owners = {
+            reference["uid"]
+            for deployment in self._cluster.peek("Deployment")
+            for reference in deployment["metadata"]["ownerReferences"]
+        }
+        for model in self._cluster.peek("InferenceModel"):
+            uid, told = model["metadata"]["uid"], model["status"].get("serving")
+            is_wanted = (model["spec"].get("serving") or {}).get("mode") != "None"
+            if uid in self._told and uid in owners and is_wanted and not told:
+                yield f"the status of {model['metadata']['name']} forgot what serves"
+            (self._told.add if told else self._told.discard)(uid)
+
     def _check_capacity(self) -> Iterator[str]:
         """Once as many servers as the minimum answer, there are never fewer."""
         for model in self._cluster.peek("InferenceModel"):
@@ -110,7 +132,7 @@ class Invariants:
                 continue
             ready = self._count_ready(model)
             minimum = (model["spec"].get("scaling") or {}).get("minReplicas", 1)
-            floor = min(self._floors.get(uid, 0), minimum)
+            floor = max(min(self._floors.get(uid, 0), minimum), self.at_least)
             if ready < floor:
                 yield f"{ready} servers of {name} answer; there were {floor} before"
             self._floors[uid] = max(floor, minimum if ready >= minimum else 0)

@@ -93,6 +93,17 @@ def fixed_to_automatic_and_back(world: World) -> None:
     assert world.cluster.list("HorizontalPodAutoscaler") == []
 
 
+def automatic_at_a_lower_minimum(world: World) -> None:
+    """The autoscaler starts from what there is, not from its minimum."""
+    serve(world, scaling={"minReplicas": 5})
+    world.hold_at_least(5)
+    world.hardware.load["digits-default"] = 5
+    world.apply_model(scaling={"minReplicas": 2, "maxReplicas": 6})
+    world.run(lambda: world.condition("ScalingReady") == ("True", "AutoscalerActive"), "it scales")
+    world.hardware.load["digits-default"] = 6
+    world.run(lambda: replicas(world) == 6, "it is scaled up")
+
+
 def replicas(world: World) -> int:
     deployment = world.cluster.get("Deployment", "vision", "digits-default")
     return 0 if deployment is None else int(deployment["spec"]["replicas"])
@@ -168,6 +179,24 @@ def node_lost_during_build(world: World) -> None:
     world.run_for(world.rng.randint(20, 100))
     world.add_node("n3")
     world.run(world.is_serving, "it is built on the node that came", ticks=900)
+
+
+def node_lost_before_the_job(world: World) -> None:
+    """A build that waits for hardware sees it come, without the help of the resync."""
+    world.add_node("n1")
+    world.apply_model()
+    world.run(lambda: bool(world.cluster.list("ModelBuild")), "it is planned", at_rest=False)
+    world.delete("Node", "n1")
+    world.run_for(world.rng.randint(20, 60))
+    world.add_node("n3")
+    world.run(world.is_serving, "it serves soon", ticks=50 if world.weather is CALM else 400)
+
+
+def status_lost_and_changed(world: World) -> None:
+    serve(world, scaling={"minReplicas": 2})
+    world.lose_status()
+    world.apply_model(scaling={"minReplicas": 2}, model=CHANGED)
+    world.run(world.is_serving, "the changed spec serves")
 
 
 def build_only_and_back(world: World) -> None:
@@ -271,12 +300,15 @@ SCENARIOS = (
     attempts_until_it_works,
     out_of_memory_until_raised,
     fixed_to_automatic_and_back,
+    automatic_at_a_lower_minimum,
     one_build_for_two,
     deleted_during_build,
     deleted_and_made_again,
     nodes_come_and_go,
     no_node_at_first,
     node_lost_during_build,
+    node_lost_before_the_job,
+    status_lost_and_changed,
     build_only_and_back,
     suspended_change,
     crashing_server_of_a_new_build,

@@ -128,6 +128,20 @@ class World:
         self._checks.excuse(kind, name)
         self.cluster.delete(ObjectRef("", kind, namespace, name), "kubectl")
 
+    def lose_status(self, name: str = "digits") -> None:
+        """What a restored backup does: the object without its status."""
+        self.say(f"the status of {name} is lost")
+        model = self.model(name)
+        assert model is not None
+        self._checks.forget()
+        self.cluster.update(
+            {**model, "status": {"observedGeneration": -1}}, "backup", subresource="status"
+        )
+
+    def hold_at_least(self, servers: int) -> None:
+        """From now on fewer servers than these are a failure, whatever the minimum."""
+        self._checks.at_least = servers
+
     def model(self, name: str = "digits") -> Object | None:
         return self.cluster.get("InferenceModel", "vision", name)
 

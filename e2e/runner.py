@@ -66,6 +66,7 @@ def _tool(name: str, *arguments: str) -> tuple[str, ...]:
 def tiers() -> tuple[Tier, ...]:
     """The tiers, cheapest first."""
     python = (sys.executable, "-m")
+    machine = ("Debian packages", "cluster binaries")
     packages = (
         "operator/modelwright_operator",
         "artifact/modelwright_artifact",
@@ -94,10 +95,8 @@ def tiers() -> tuple[Tier, ...]:
             options=("-n", "2"),
         ),
         _pytest("wiring", "tests/wiring"),
-        _pytest("integration", "tests/integration", needs=("Debian packages", "cluster binaries")),
-        _pytest(
-            "e2e", "e2e", needs=("Debian packages", "cluster binaries", "unit, golden, simulation")
-        ),
+        _pytest("integration", "tests/integration", needs=machine),
+        _pytest("e2e", "e2e", needs=(*machine, "unit, golden, simulation")),
     )
 
 

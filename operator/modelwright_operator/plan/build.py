@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modelwright_operator.api.conditions import Reason
 from modelwright_operator.plan import names
-from modelwright_operator.plan.job import build_job, build_job_account
+from modelwright_operator.plan.job import build_job, build_job_account, pinned_nodes
 from modelwright_operator.plan.observed import (
     BuildObserved,
     BuildResult,
@@ -77,6 +77,8 @@ def plan_build(observed: BuildObserved, settings: Settings) -> BuildPlan:
         return _finish(observed, attempt)
     if end is not None:
         return _fail(observed, settings, attempt, job)
+    if _is_stranded(observed, job):
+        return _remake(job, attempt)
     return _watch(observed, attempt)
 
 
@@ -116,6 +118,29 @@ def _start(observed: BuildObserved, settings: Settings, attempt: int) -> BuildPl
 def _wait_for_hardware(reason: str, message: str, attempt: int) -> BuildPlan:
     outcome = WaitingFor(reason, message, _HARDWARE_SECONDS)
     return BuildPlan(Plan(outcome=outcome, wake_after_seconds=_HARDWARE_SECONDS), attempt)
+
+
+def _is_stranded(observed: BuildObserved, job: Object) -> bool:
+    """Whether a Job waits for nodes that are gone while others have its hardware now."""
+    nodes = observed.profile.nodes if observed.profile is not None else ()
+    pinned = pinned_nodes(job)
+    if not nodes or not pinned or not pinned.isdisjoint(nodes):
+        return False
+    return not any(_holds_node(pod) for pod in observed.pods)
+
+
+def _holds_node(pod: Object) -> bool:
+    is_over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return bool(pod.get("spec", {}).get("nodeName")) and not is_over
+
+
+def _remake(job: Object, attempt: int) -> BuildPlan:
+    """Take the Job away; the next pass makes it for the nodes of today."""
+    outcome = WaitingFor(
+        Reason.BUILD_PENDING, "the nodes of the build Job are gone; it is made anew", 1
+    )
+    plan = Plan(delete=(_job_reference(job),), outcome=outcome, wake_after_seconds=1)
+    return BuildPlan(plan, attempt)
 
 
 def _watch(observed: BuildObserved, attempt: int) -> BuildPlan:

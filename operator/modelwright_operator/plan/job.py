@@ -16,7 +16,7 @@ from modelwright_operator.plan.pods import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from modelwright_operator.plan.observed import BuildView, ProfileView
+    from modelwright_operator.plan.observed import BuildView, Object, ProfileView
     from modelwright_operator.plan.types import Manifest
     from modelwright_operator.settings import Settings
 
@@ -78,6 +78,19 @@ def build_job(
             },
         },
     }
+
+
+def pinned_nodes(job: Object) -> frozenset[str]:
+    """The nodes a Job was made for; none when labels of nodes select them."""
+    pod_spec: Mapping[str, Any] = job["spec"]["template"]["spec"]
+    affinity = pod_spec.get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    return frozenset(
+        node
+        for term in required.get("nodeSelectorTerms", [])
+        for field in term.get("matchFields", [])
+        for node in field.get("values", [])
+    )
 
 
 def pvc_claims(request: BuildRequest) -> tuple[str, ...]:

@@ -109,27 +109,18 @@ def plan_nodes(observed: NodesObserved, settings: Settings) -> NodesPlan:
     )
 
 
-def build_probe_pod(node: str, namespace: str, owner: str | None, settings: Settings) -> Manifest:
+def build_probe_pod(node: str, namespace: str, settings: Settings) -> Manifest:
     """A pod that reads the CPU's features on one node and says them as it ends.
 
     It is bound to the node directly: hardware is probed whatever the taints say.
     """
     name = names.probe_name(node)
     labels = {**names.common_labels("probe", name), names.NODE_LABEL: names.child_name(node)}
-    owners = (
-        [
-            names.owner_reference(
-                "Deployment", "modelwright-operator", owner, controller=False, api_version="apps/v1"
-            )
-        ]
-        if owner
-        else None
-    )
     small = {"cpu": "50m", "memory": "128Mi"}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": names.metadata(name, namespace, labels, owners),
+        "metadata": names.metadata(name, namespace, labels),
         "spec": {
             "nodeName": node,
             "restartPolicy": "Never",
@@ -241,10 +232,7 @@ def _plan_probes(observed: NodesObserved, pending: Sequence[str], settings: Sett
         else:
             running += 1
     room = max(settings.probe_concurrency - running, 0)
-    apply = tuple(
-        build_probe_pod(node, observed.namespace, observed.operator_uid, settings)
-        for node in missing[:room]
-    )
+    apply = tuple(build_probe_pod(node, observed.namespace, settings) for node in missing[:room])
     return _Probes(apply, tuple(delete))
 
 

@@ -152,4 +152,3 @@ class NodesObserved:
     profiles: tuple[HardwareProfileView, ...]
     now: datetime
     namespace: str
-    operator_uid: str | None = None

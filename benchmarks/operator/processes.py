@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -19,11 +17,13 @@ import yaml
 
 from e2e.cluster.controlplane import find_free_ports
 from e2e.cluster.packages import find_program
+from e2e.cluster.processes import Component
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from e2e.cluster import Cluster
+    from e2e.cluster.processes import Identity
 
 OPERATOR: Final = "modelwright-operator"
 SYSTEM: Final = "modelwright-system"
@@ -65,12 +65,12 @@ class Cost:
 class OperatorProcess:
     """The operator as a process of this machine."""
 
-    process: subprocess.Popen[bytes]
+    identity: Identity
     metrics_port: int
 
     def cost(self) -> Cost:
         self.check()
-        return Cost.of(self.process.pid)
+        return Cost.of(self.identity.pid)
 
     def passes(self) -> dict[str, int]:
         """Passes since it began, by kind and result."""
@@ -84,17 +84,18 @@ class OperatorProcess:
         return dict(counts)
 
     def check(self) -> None:
-        if self.process.poll() is not None:
-            raise BenchmarkError(f"the operator ended with status {self.process.returncode}")
+        if not self.identity.is_alive():
+            raise BenchmarkError("the operator has ended; operator.log says why")
 
 
 @contextmanager
-def running_registry(folder: Path) -> Iterator[str]:
+def running_registry(cluster: Cluster) -> Iterator[str]:
     """Debian's docker-registry on a free port; yields its host and port."""
     program = find_program("docker-registry")
     if program is None:
         raise BenchmarkError("docker-registry is missing: apt-get install docker-registry")
     host = f"{LOOPBACK}:{find_free_ports(1)[0]}"
+    folder = cluster.layout.registry
     folder.mkdir(parents=True)
     settings = folder / "config.yml"
     settings.write_text(
@@ -107,10 +108,12 @@ def running_registry(folder: Path) -> Iterator[str]:
             }
         )
     )
-    command = [program, "serve", str(settings)]
-    environment = {"OTEL_TRACES_EXPORTER": "none"}
-    with _running(command, environment, folder / "log") as process:
-        _wait_for(process, lambda: _answers(f"http://{host}/v2/"), "the registry")
+    component = Component(
+        "registry",
+        (program, "serve", str(settings)),
+        environment={"OTEL_TRACES_EXPORTER": "none"},
+    )
+    with _running(cluster, component, lambda: _answers(f"http://{host}/v2/")):
         yield host
 
 
@@ -127,12 +130,12 @@ def running_operator(cluster: Cluster, settings: Path) -> Iterator[OperatorProce
         "POD_NAMESPACE": SYSTEM,
         "POD_NAME": OPERATOR,
     }
-    command = [sys.executable, "-m", "modelwright_operator"]
-    log = cluster.layout.logs / "operator.log"
-    with _running(command, environment, log) as process:
-        ready = f"http://{LOOPBACK}:{health}/readyz"
-        _wait_for(process, lambda: _answers(ready), f"the operator (see {log})")
-        yield OperatorProcess(process, metrics)
+    component = Component(
+        "operator", (sys.executable, "-m", "modelwright_operator"), environment=environment
+    )
+    ready = f"http://{LOOPBACK}:{health}/readyz"
+    with _running(cluster, component, lambda: _answers(ready)) as identity:
+        yield OperatorProcess(identity, metrics)
 
 
 def write_settings(path: Path, registry: str, changes: Mapping[str, Any]) -> Path:
@@ -164,36 +167,18 @@ def _write_kubeconfig(cluster: Cluster) -> Path:
 
 @contextmanager
 def _running(
-    command: list[str], environment: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    cluster: Cluster, component: Component, is_ready: Callable[[], bool]
+) -> Iterator[Identity]:
+    """Run it beside the cluster's own processes, which the next run finds and ends if need be."""
+    supervisor = cluster.supervisor
     try:
-        yield process
+        supervisor.ensure(component)
+        supervisor.wait_ready(component.name, is_ready, deadline_seconds=_STARTED_SECONDS)
+        identity = supervisor.identity(component.name)
+        assert identity is not None
+        yield identity
     finally:
-        process.terminate()
-        try:
-            process.wait(_ENDED_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _STARTED_SECONDS
-    while not is_ready():
-        if process.poll() is not None:
-            raise BenchmarkError(f"{what} ended with status {process.returncode}")
-        if time.monotonic() > deadline:
-            raise BenchmarkError(f"{what} is not ready after {_STARTED_SECONDS:.0f} s")
-        time.sleep(0.1)
+        supervisor.stop(component.name, patience_seconds=_ENDED_SECONDS)
 
 
 def _answers(url: str) -> bool:

@@ -43,7 +43,7 @@ from benchmarks.operator.workload import (
     push_builds,
     write_stages,
 )
-from e2e.cluster import Cluster, ClusterSpec
+from e2e.cluster import Cluster, ClusterError, ClusterSpec
 from modelwright_operator.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -109,9 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = Results(describe_machine(), _describe_options(options))
     try:
         measure(options, results)
-    except (BenchmarkError, TimeoutError) as error:
+    except (BenchmarkError, ClusterError, TimeoutError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     finally:
         if options.json is not None:
             options.json.write_text(json.dumps(asdict(results), indent=1, default=str) + "\n")
@@ -146,7 +148,7 @@ def measure(options: Options, results: Results) -> None:
     cluster.clean()
     root = cluster.layout.root
     with ExitStack() as stack:
-        registry = stack.enter_context(running_registry(root / "registry"))
+        registry = stack.enter_context(running_registry(cluster))
         settings_file = write_settings(root / "settings.yaml", registry, options.settings)
         stages = prepare_builds([FIRST, *models], load_settings(settings_file), root)
         stack.callback(cluster.down)

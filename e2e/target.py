@@ -44,7 +44,9 @@ class LocalTarget:
 
     @property
     def environment(self) -> str:
-        return 'eval "$(.venv/bin/python -m e2e.cluster env)"'
+        name = self._cluster.spec.name
+        option = "" if name == DEFAULT_NAME else f" --name {name}"
+        return f'eval "$(.venv/bin/python -m e2e.cluster{option} env)"'
 
     def prepare(self) -> None:
         self._cluster.up()

@@ -57,7 +57,8 @@ def _find_docker_credential(path: Path, host: str) -> Credential | None:
         document = json.loads(path.read_bytes())
         entries: Mapping[str, Mapping[str, str]] = document.get("auths", {})
         names = (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/")
-        wanted = names + _DOCKER_HUB if host.endswith("docker.io") else names
+        is_hub = host == "docker.io" or host.endswith(".docker.io")
+        wanted = names + _DOCKER_HUB if is_hub else names
         for name in wanted:
             if name in entries:
                 return _read_docker_entry(entries[name])

@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description=__doc__)
-    parser.add_argument("--name", default=DEFAULT_NAME, help="which cluster (default: %(default)s)")
+    name = os.environ.get("MODELWRIGHT_CLUSTER", DEFAULT_NAME)
+    parser.add_argument("--name", default=name, help="which cluster (default: %(default)s)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_up(commands)
     _add(commands, "down", down, "end the cluster; keep certificates, logs and registry data")

@@ -67,9 +67,11 @@ class Hierarchies:
     def _pids(self, name: str) -> set[int]:
         pids: set[int] = set()
         for root in self.roots:
-            for processes in (root / name).rglob("cgroup.procs"):
+            # os.walk passes over what vanishes meanwhile.
+            for folder, _, _ in os.walk(root / name):
                 with contextlib.suppress(OSError):
-                    pids.update(int(pid) for pid in processes.read_text().split())
+                    said = (Path(folder) / "cgroup.procs").read_text()
+                    pids.update(int(pid) for pid in said.split())
         # 0 stands for a process that this one cannot see.
         return pids - {0}
 

@@ -43,6 +43,10 @@ CONTAINER_LOG_LINKS: Final = Path("/var/log/containers")
 CNI_RESULTS: Final = Path("/var/lib/cni/results")
 
 
+# Not the caller's PATH: another shell must not look like another configuration.
+FIXED_PATH: Final = f"/usr/local/bin:/usr/bin:/bin:{SYSTEM_FOLDERS}"
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """Files, configuration and processes of one node."""
@@ -192,7 +196,7 @@ class Node:
         paths = self.containerd_paths
         command = (self._program("containerd"), "--config", str(paths.configuration))
         # containerd looks for its shim in PATH.
-        path = f"{self.layout.binaries}:{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}"
+        path = f"{self.layout.binaries}:{FIXED_PATH}"
         return Component(
             self.component_names[0],
             command,
@@ -215,7 +219,7 @@ class Node:
             f"--containerd={self.containerd_paths.socket}",
             "--containerd-namespace=k8s.io",
         )
-        environment = {"PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}"}
+        environment = {"PATH": FIXED_PATH}
         return Component(
             self.component_names[1],
             command,
@@ -230,7 +234,7 @@ class Node:
             self._kubeconfig("kube-proxy"),
         )
         command = (self._program("kube-proxy"), f"--config={configuration}")
-        environment = {"PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_FOLDERS}"}
+        environment = {"PATH": FIXED_PATH}
         return Component(
             self.component_names[2],
             command,

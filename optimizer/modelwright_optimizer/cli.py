@@ -59,10 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         return _optimize(arguments)
-    except (BuildFailure, ArtifactError, FileNotFoundError) as error:
-        reason = f"{error.reason}: " if isinstance(error, BuildFailure) else ""
-        print(f"{reason}{error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, BuildFailure) else EXIT_USAGE
+    except BuildFailure as error:
+        print(f"{error.reason}: {error}", file=sys.stderr)
+        return error.exit_code
+    except ArtifactError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USAGE
+    except OSError as error:
+        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print("\nStopped; nothing was written.", file=sys.stderr)
         return EXIT_INTERRUPTED

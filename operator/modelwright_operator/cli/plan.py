@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.diff:
         from modelwright_operator.cli.difference import print_difference
 
+        if arguments.settings is None:
+            print("# placeholder settings; --settings FILE compares with the installation's")
         return print_difference(models, facts, arguments.kubeconfig)
     return _print_previews(models, facts)
 
@@ -111,7 +113,15 @@ def _read_models(filename: str) -> list[Mapping[str, Any]]:
     ]
     if not models:
         raise ValueError(f"{filename} holds no InferenceModel")
+    for model in models:
+        if not _has_name(model):
+            raise ValueError(f"{filename}: an InferenceModel without metadata.name")
     return models
+
+
+def _has_name(document: Mapping[str, Any]) -> bool:
+    metadata = document.get("metadata")
+    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
 
 
 def _parse(document: Mapping[str, Any], namespace: str) -> ModelView:

@@ -62,7 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_FAILED
     print(render_text(report))
     page = arguments.html or Path(tempfile.mkdtemp(prefix="modelwright-")) / "report.html"
-    page.write_text(render_html(report), encoding="utf-8")
+    try:
+        page.write_text(render_html(report), encoding="utf-8")
+    except OSError as error:
+        print(f"error: {page}: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
     print(f"report: {page}")
     if not arguments.no_open and sys.stdout.isatty() and _has_screen():
         webbrowser.open(page.resolve().as_uri())

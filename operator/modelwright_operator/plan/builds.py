@@ -8,7 +8,7 @@ manager take each other's ownerReference away.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelwright_operator.plan import names
 from modelwright_operator.plan.resolve import resolve_request, resolve_targets
@@ -59,11 +59,14 @@ def plan_builds(
     """Write what is wanted, keep the last good ones, let go of the rest."""
     retained = _retained(observed, wanted, settings.build.history_limit)
     claims = _claims(observed, retained, settings)
-    apply = [
-        _build_manifest(build, observed, claims, settings)
-        for build in {item.name: item for item in wanted}.values()
-    ]
+    apply: list[Manifest] = []
     delete: list[ObjectRef] = []
+    for item in {item.name: item for item in wanted}.values():
+        existing = observed.build(item.name)
+        if existing is not None and _is_stale(existing, item, observed.model):
+            delete.append(_reference(existing))
+        else:
+            apply.append(_build_manifest(item, observed, claims, settings))
     for build in observed.builds:
         if observed.model.id.uid not in build.owner_uids or build.id.name in retained:
             continue
@@ -139,6 +142,24 @@ def _build_manifest(
             },
         },
     )
+
+
+def _is_stale(build: BuildView, wanted: WantedBuild, model: ModelView) -> bool:
+    """Failed, and the model it was made for has changed an address since.
+
+    Addresses are no part of the request key, and a build's spec is immutable: so the build is
+    made anew. Only for the model it names, or two models would undo each other's builds.
+    """
+    return (
+        build.status.failure is not None
+        and build.spec.model == model.id.name
+        and _addresses(build.raw_spec["request"]) != _addresses(wanted.request.to_json())
+    )
+
+
+def _addresses(request: Mapping[str, Any]) -> list[str]:
+    sources = (request.get(name) for name in ("model", "evaluation", "calibration"))
+    return [source["uri"] for source in sources if source is not None]
 
 
 def _rewritten(build: BuildView, owners: Sequence[ModelView]) -> Manifest:

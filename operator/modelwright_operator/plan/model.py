@@ -291,6 +291,7 @@ def _build_serving(
     deployment = build_deployment(
         model,
         served,
+        pinned=_pinned(observed, served),
         resources=resolve_resources(spec, settings),
         replicas=resolve_replicas(scaling, observed.deployment, observed.autoscaler),
         settings=settings,
@@ -305,6 +306,18 @@ def _build_serving(
         deployment,
         *(manifest for manifest in optional if manifest is not None),
     )
+
+
+def _pinned(observed: ModelObserved, served: Sequence[ServedArtifact]) -> str | None:
+    """The variant a user put in the place of the chosen one, if any.
+
+    Each artifact knows its own choice; one profile's must not be forced on another's.
+    """
+    for entry in served:
+        build = observed.build(entry.build)
+        if build is not None and build.status.chosen not in (None, entry.variant):
+            return entry.variant
+    return None
 
 
 def _prune(observed: ModelObserved, wanted: Sequence[Manifest]) -> tuple[ObjectRef, ...]:

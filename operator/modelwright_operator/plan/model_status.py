@@ -118,7 +118,10 @@ def _check_ready(plan: ModelPlan, parts: Sequence[Finding], fault: Finding | Non
     )
     if plan.suspended:
         status = "True" if failing is None else "False"
-        return _ready(status, Reason.SUSPENDED, "spec.suspend is set: nothing is changed")
+        message = "spec.suspend is set: nothing is changed"
+        if failing is not None:
+            message += f"; {failing.reason}: {failing.message}"
+        return _ready(status, Reason.SUSPENDED, message)
     if failing is not None:
         return _ready(failing.status, failing.reason, failing.message + _still_serving(plan, parts))
     if not plan.serves:

@@ -73,11 +73,12 @@ def build_deployment(
     model: ModelView,
     served: Sequence[ServedArtifact],
     *,
+    pinned: str | None,
     resources: Mapping[str, Mapping[str, str]],
     replicas: Replicas,
     settings: Settings,
 ) -> Manifest:
-    """The servers of the default pool."""
+    """The servers of the default pool; `pinned` is a variant to serve instead of the chosen."""
     name = model.id.name
     spec: dict[str, Any] = {
         "selector": {"matchLabels": names.selector_labels(name)},
@@ -95,7 +96,7 @@ def build_deployment(
                     **names.selector_labels(name),
                 },
             },
-            "spec": _pod_spec(model, served, resources, settings),
+            "spec": _pod_spec(model, served, pinned, resources, settings),
         },
     }
     if replicas.number is not None:
@@ -121,6 +122,7 @@ def artifact_reference(artifact: ServedArtifact) -> str:
 def _pod_spec(
     model: ModelView,
     served: Sequence[ServedArtifact],
+    pinned: str | None,
     resources: Mapping[str, Mapping[str, str]],
     settings: Settings,
 ) -> dict[str, Any]:
@@ -146,7 +148,7 @@ def _pod_spec(
                 "labelSelector": {"matchLabels": names.selector_labels(model.id.name)},
             }
         ],
-        "containers": [_server_container(model, served, resources, settings)],
+        "containers": [_server_container(model, served, pinned, resources, settings)],
         "volumes": [*volumes, {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
     }
 
@@ -154,6 +156,7 @@ def _pod_spec(
 def _server_container(
     model: ModelView,
     served: Sequence[ServedArtifact],
+    pinned: str | None,
     resources: Mapping[str, Mapping[str, str]],
     settings: Settings,
 ) -> dict[str, Any]:
@@ -169,7 +172,7 @@ def _server_container(
         "name": names.SERVER_CONTAINER,
         "image": served[0].runtime_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "args": _server_arguments(model, served),
+        "args": _server_arguments(model, served, pinned),
         "ports": [
             {"name": "http", "containerPort": names.HTTP_PORT, "protocol": "TCP"},
             {"name": "grpc", "containerPort": names.GRPC_PORT, "protocol": "TCP"},
@@ -196,12 +199,14 @@ def _server_container(
     }
 
 
-def _server_arguments(model: ModelView, served: Sequence[ServedArtifact]) -> list[str]:
+def _server_arguments(
+    model: ModelView, served: Sequence[ServedArtifact], pinned: str | None
+) -> list[str]:
     arguments = ["serve", "--model-name", model.id.name, "--host", "0.0.0.0"]  # noqa: S104
     for artifact in served:
         arguments += ["--artifact", f"{names.ARTIFACTS_PATH}/{artifact.profile}"]
-    if served[0].variant:
-        arguments += ["--variant", served[0].variant]
+    if pinned is not None:
+        arguments += ["--variant", pinned]
     return [
         *arguments,
         *("--http-port", str(names.HTTP_PORT)),

@@ -85,3 +85,14 @@ def test_a_broken_config_is_told_without_its_content(tmp_path: Path) -> None:
 
 def test_a_credential_does_not_print_itself() -> None:
     assert "secret" not in repr(Credential(username="a", password="secret", token="secret"))
+
+
+@pytest.mark.parametrize(
+    ("host", "is_hub"),
+    [("docker.io", True), ("registry-1.docker.io", True), ("evildocker.io", False)],
+)
+def test_docker_hubs_credential_goes_to_docker_hub_only(
+    tmp_path: Path, host: str, is_hub: bool
+) -> None:
+    folder = docker(tmp_path, {"https://index.docker.io/v1/": {"auth": encoded("ann:x")}})
+    assert (load_credential(folder, host) is not None) is is_hub

@@ -73,7 +73,9 @@ def test_plan_says_what_is_wrong(
 
 
 @pytest.mark.parametrize(
-    "content", ["a: [", "kind: Pod", ""], ids=["no YAML", "another kind", "empty"]
+    "content",
+    ["a: [", "kind: Pod", "", "kind: InferenceModel", "{kind: InferenceModel, metadata: foo}"],
+    ids=["no YAML", "another kind", "empty", "no name", "metadata is a word"],
 )
 def test_plan_refuses_a_file_without_models(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str

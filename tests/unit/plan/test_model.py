@@ -265,3 +265,34 @@ def test_disruption_budget_and_autoscaler_come_and_go_with_the_replicas() -> Non
         "HorizontalPodAutoscaler",
         "PodDisruptionBudget",
     }
+
+
+def test_a_corrected_address_makes_a_failed_build_anew() -> None:
+    wrong = a.model(model={"uri": f"oci://registry.example/typo@sha256:{a.MODEL_DIGEST}"})
+    (build,) = (a.failed(b, "SourceNotFound", "nothing there") for b in a.wanted_builds(wrong))
+    corrected = a.model(generation=2)
+    plan = plan_model(a.observe(corrected, builds=(build,)), SETTINGS)
+    assert [ref.name for ref in plan.plan.delete] == [build.id.name]
+    assert kinds(plan) == []
+    again = plan_model(a.observe(corrected), SETTINGS)
+    (fresh,) = again.plan.apply
+    assert fresh["metadata"]["name"] == build.id.name
+    assert "typo" not in fresh["spec"]["request"]["model"]["uri"]
+
+
+def test_another_models_failed_build_is_not_undone() -> None:
+    wrong = a.model("other", model={"uri": f"oci://registry.example/typo@sha256:{a.MODEL_DIGEST}"})
+    (build,) = (a.failed(b, "SourceNotFound", "nothing there") for b in a.wanted_builds(wrong))
+    plan = plan_model(a.observe(a.model(), siblings=(wrong,), builds=(build,)), SETTINGS)
+    assert not plan.plan.delete
+
+
+def test_each_profile_serves_its_own_choice_unless_a_variant_is_pinned() -> None:
+    avx2, vnni = a.profile(), replace(a.profile("x86-avx512-vnni"), features=("avx512_vnni",))
+    for spec, want in (({}, False), ({"serving": {"variant": "fp32"}}, True)):
+        view = a.model(**spec)
+        one, two = (a.succeeded(b) for b in a.wanted_builds(view, SETTINGS, avx2, vnni))
+        two = replace(two, status=two.status.model_copy(update={"chosen": "fp32"}))
+        plan = plan_model(a.observe(view, profiles=(avx2, vnni), builds=(one, two)), SETTINGS)
+        arguments = deployment_of(plan)["spec"]["template"]["spec"]["containers"][0]["args"]
+        assert ("--variant" in arguments) is want

@@ -6,6 +6,7 @@ Passing troubles (no connection, 408, 429, 5xx) are retried with backoff before 
 
 from __future__ import annotations
 
+import functools
 import random
 import ssl
 import time
@@ -100,6 +101,13 @@ def describe_trouble(error: Exception | None) -> str:
 
 
 def _build_trust(ca_bundle: Path | None) -> ssl.SSLContext:
+    """The trust store; read again when the bundle's file changes, as a mounted one does."""
+    return _read_trust(ca_bundle, ca_bundle.stat().st_mtime_ns if ca_bundle else 0)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_trust(ca_bundle: Path | None, _changed_at: int) -> ssl.SSLContext:
+    # Reading the system's certificates takes tens of milliseconds.
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:
         # An image without the distribution's CA bundle still has httpx's own.

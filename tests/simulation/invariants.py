@@ -135,7 +135,16 @@ class Invariants:
             floor = max(min(self._floors.get(uid, 0), minimum), self.at_least)
             if ready < floor:
                 yield f"{ready} servers of {name} answer; there were {floor} before"
-            self._floors[uid] = max(floor, minimum if ready >= minimum else 0)
+            # Servers of a deleted namesake answer for a while; they are not this model's.
+            reached = ready >= minimum and self._owns_servers(uid)
+            self._floors[uid] = max(floor, minimum if reached else 0)
+
+    def _owns_servers(self, uid: str) -> bool:
+        return any(
+            reference["uid"] == uid
+            for deployment in self._cluster.peek("Deployment")
+            for reference in deployment["metadata"]["ownerReferences"]
+        )
 
     def _count_ready(self, model: Object) -> int:
         """Servers that answer, but those that a person has just condemned."""

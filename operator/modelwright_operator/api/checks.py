@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -108,10 +109,20 @@ def _step(found: Sequence[tuple[str, Any]], part: str) -> Iterator[tuple[str, An
 
 
 def _field(value: BaseModel, wire_name: str) -> Any:
-    for name, field in type(value).model_fields.items():
-        if wire_name in (field.alias, name):
-            return getattr(value, name)
-    raise LookupError(f"{type(value).__name__} has no field {wire_name}")
+    """The field's value.
+
+    Raises:
+        KeyError: a rule names a field that does not exist.
+    """
+    return getattr(value, _wire_names(type(value))[wire_name])
+
+
+@cache
+def _wire_names(kind: type[BaseModel]) -> Mapping[str, str]:
+    """From the names on the wire, and in Python, to the names in Python."""
+    names = {name: name for name in kind.model_fields}
+    aliases = {field.alias: name for name, field in kind.model_fields.items() if field.alias}
+    return {**names, **aliases}
 
 
 def _check_nulls(value: object, path: str) -> Iterator[Violation]:

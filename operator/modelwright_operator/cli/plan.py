@@ -57,7 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         from modelwright_operator.cli.difference import print_difference
 
         if arguments.settings is None:
-            print("# placeholder settings; --settings FILE compares with the installation's")
+            print(
+                "note: planned with placeholder settings; --settings FILE takes an installation's",
+                file=sys.stderr,
+            )
         return print_difference(models, facts, arguments.kubeconfig)
     return _print_previews(models, facts)
 

@@ -198,6 +198,8 @@ def _progress(item: WantedBuild, build: BuildView) -> Outcome:
         return Waiting(failure.reason, f"{build.id.name}: {failure.message}")
     stage = f"{build.id.name} for {item.profile.name}"
     ready = next((c for c in build.status.conditions or () if c.type == "Ready"), None)
+    if ready is None and build.status.progress is None:
+        return Waiting(Reason.BUILD_PENDING, f"{stage} is planned")
     if ready is not None and ready.reason not in (Reason.BUILD_RUNNING, Reason.PENDING):
         return Waiting(ready.reason, f"{stage}: {ready.message}")
     progress = build.status.progress

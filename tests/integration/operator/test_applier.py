@@ -49,6 +49,7 @@ def deployment(view, replicas):
     return build_deployment(
         view,
         [SERVED],
+        pinned=None,
         resources=resolve_resources(view.spec, SETTINGS),
         replicas=replicas if isinstance(replicas, Replicas) else Replicas(replicas),
         settings=SETTINGS,
@@ -69,7 +70,7 @@ def job_parts(room):
 def every_child(room):
     view = model(room, scaling={"minReplicas": 2, "maxReplicas": 5})
     scaling = resolve_scaling(view.spec)
-    probe = build_probe_pod("node-1", room.namespace, None, SETTINGS)
+    probe = build_probe_pod("node-1", room.namespace, SETTINGS)
     return [
         build_service_account(view),
         build_service(view),

@@ -92,7 +92,10 @@ def test_what_is_killed_comes_back_and_the_rest_stays(cluster: Cluster) -> None:
     cluster.up()
 
     after = identities(cluster)
-    assert {name for name in before if after[name] != before[name]} == set(KILLED)
+    restarted = {name for name in before if after[name] != before[name]}
+    assert set(KILLED) <= restarted
+    # Controllers end by themselves when the API server stays away too long for them.
+    assert restarted - set(KILLED) <= {"kube-controller-manager", "kube-scheduler"}
     assert cluster.kubectl("get", "nodes", "--output=name") == "node/n1\n"
 
     image = build_image({"kept.txt": b"kept"}, architecture="amd64")
